@@ -1,0 +1,14 @@
+//! The pure core of windlass: what is seen, what is decided, and why.
+//!
+//! Nothing in this crate reads a clock, the environment, a file, a socket or a
+//! random source: all of that arrives in an [`model::Observation`]. The daemon,
+//! the simulator, the fault tests and the replay of production all run the
+//! code in here.
+
+pub mod memory;
+pub mod model;
+pub mod policy;
+pub mod ports;
+pub mod signal;
+pub mod spec;
+pub mod units;
