@@ -24,3 +24,17 @@ pub struct View<'a> {
     /// Jobs one instance works on at a time.
     pub slots: u32,
 }
+
+/// A policy and the name it goes by in decisions.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NamedPolicy {
+    /// The name: its `kind`, unless its table sets `name`.
+    pub name: String,
+    /// The rule.
+    pub policy: Policy,
+}
+
+/// One of the rules.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum Policy {}
