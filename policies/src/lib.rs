@@ -5,10 +5,13 @@
 //! the simulator, the fault tests and the replay of production all run the
 //! code in here.
 
+pub mod cron;
+pub mod fields;
 pub mod memory;
 pub mod model;
 pub mod policy;
 pub mod ports;
+pub mod problems;
 pub mod signal;
 pub mod spec;
 pub mod units;

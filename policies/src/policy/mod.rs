@@ -2,12 +2,28 @@
 //!
 //! One file per rule. Each is a pure function of what is seen: it proposes a
 //! number of instances, or abstains because a reading it needs is absent.
+//! Whole numbers come out; each rule states how it rounds.
+
+mod combine;
+mod fixed;
+mod queue_backlog;
+mod rounding;
+mod schedule;
+mod step;
+mod target_tracking;
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Proposal, Wish};
-use crate::signal::{Absence, Readings};
+use crate::signal::{Absence, Completeness, Readings, Sample, SignalKind};
 use crate::units::Timestamp;
+
+pub use combine::{Combined, combine};
+pub use fixed::Fixed;
+pub use queue_backlog::QueueBacklog;
+pub use schedule::{Schedule, Until, Window};
+pub use step::{Change, Rung, Step, Threshold};
+pub use target_tracking::TargetTracking;
 
 /// What a rule may look at.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +41,23 @@ pub struct View<'a> {
     pub slots: u32,
 }
 
+impl View<'_> {
+    /// The sample of `signal`, a finite number of at least zero.
+    ///
+    /// # Errors
+    /// Why there is none.
+    fn sample(&self, signal: &str) -> Result<Sample, Absence> {
+        let sample = self.readings.sample(signal)?;
+        // Readings are checked before they come here; a rule that is asked
+        // directly must not compute with NaN either.
+        if sample.value >= 0.0 && sample.value.is_finite() {
+            Ok(sample)
+        } else {
+            Err(Absence::NotANumber)
+        }
+    }
+}
+
 /// A policy and the name it goes by in decisions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NamedPolicy {
@@ -34,7 +67,182 @@ pub struct NamedPolicy {
     pub policy: Policy,
 }
 
+impl NamedPolicy {
+    /// What the rule asks for, and why.
+    ///
+    /// A partial reading ([`Completeness::Partial`]) may be lower than the
+    /// truth, so it may make a fleet grow but never shrink: a wish below
+    /// `current` becomes `current`.
+    pub fn propose(&self, view: &View<'_>) -> Proposal {
+        let Opinion { wish, why } = self.policy.opinion(view);
+        let (wish, why) = match (wish, self.partial_signal(view)) {
+            (Wish::Instances(count), Some(signal)) if count < view.current => (
+                Wish::Instances(view.current),
+                format!(
+                    "{why}; but `{signal}` is partial, so not below {}",
+                    view.current
+                ),
+            ),
+            (wish, _) => (wish, why),
+        };
+        Proposal {
+            policy: self.name.clone(),
+            wish,
+            why,
+        }
+    }
+
+    /// The first signal of the rule whose sample does not cover everything.
+    fn partial_signal(&self, view: &View<'_>) -> Option<&str> {
+        self.policy.signals().into_iter().find(|signal| {
+            view.sample(signal)
+                .is_ok_and(|sample| sample.completeness == Completeness::Partial)
+        })
+    }
+}
+
 /// One of the rules.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
-pub enum Policy {}
+pub enum Policy {
+    /// Always the same number.
+    Fixed(Fixed),
+    /// Numbers by the clock.
+    Schedule(Schedule),
+    /// As many as the jobs at hand need.
+    QueueBacklog(QueueBacklog),
+    /// As many as bring a per-instance signal to its target.
+    TargetTracking(TargetTracking),
+    /// More or fewer when a signal crosses thresholds.
+    Step(Step),
+}
+
+impl Policy {
+    /// The words for `kind` in TOML, in the order they are documented in.
+    pub const KINDS: [&'static str; 5] = [
+        "fixed",
+        "schedule",
+        "queue_backlog",
+        "target_tracking",
+        "step",
+    ];
+
+    /// Its word in TOML.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Fixed(_) => "fixed",
+            Self::Schedule(_) => "schedule",
+            Self::QueueBacklog(_) => "queue_backlog",
+            Self::TargetTracking(_) => "target_tracking",
+            Self::Step(_) => "step",
+        }
+    }
+
+    /// The signals it reads, by name.
+    pub fn signals(&self) -> Vec<&str> {
+        self.demands()
+            .into_iter()
+            .map(|demand| demand.signal)
+            .collect()
+    }
+
+    /// The signals it reads, and what kind each must be.
+    pub fn demands(&self) -> Vec<Demand<'_>> {
+        match self {
+            Self::Fixed(_) | Self::Schedule(_) => Vec::new(),
+            Self::QueueBacklog(rule) => rule.demands(),
+            Self::TargetTracking(rule) => rule.demands(),
+            Self::Step(rule) => rule.demands(),
+        }
+    }
+
+    /// When its wish next changes by the clock alone; `None` if it never does.
+    /// Used to wake the loop, so a moment too many does no harm.
+    pub fn boundary_after(&self, now: Timestamp) -> Option<Timestamp> {
+        match self {
+            Self::Schedule(rule) => rule.boundaries_after(now),
+            Self::Fixed(_) | Self::QueueBacklog(_) | Self::TargetTracking(_) | Self::Step(_) => {
+                None
+            }
+        }
+    }
+
+    fn opinion(&self, view: &View<'_>) -> Opinion {
+        match self {
+            Self::Fixed(rule) => rule.opinion(),
+            Self::Schedule(rule) => rule.opinion(view),
+            Self::QueueBacklog(rule) => rule.opinion(view),
+            Self::TargetTracking(rule) => rule.opinion(view),
+            Self::Step(rule) => rule.opinion(view),
+        }
+    }
+}
+
+/// What a rule asks for, and the sentence that explains it.
+#[derive(Clone, Debug, PartialEq)]
+struct Opinion {
+    wish: Wish,
+    why: String,
+}
+
+impl Opinion {
+    fn instances(count: u32, why: String) -> Self {
+        Self {
+            wish: Wish::Instances(count),
+            why,
+        }
+    }
+
+    fn abstain(signal: &str, absence: Absence) -> Self {
+        let why = format!("no reading of `{signal}`: {absence}");
+        Self {
+            wish: Wish::Abstain(absence),
+            why,
+        }
+    }
+}
+
+/// A signal a rule reads, and what it must be for the rule to make sense.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Demand<'a> {
+    /// The signal's name.
+    pub signal: &'a str,
+    /// The key of the policy that names it.
+    pub key: &'static str,
+    /// What it must be.
+    pub needs: Needs,
+}
+
+/// What kind of number a rule can work with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needs {
+    /// A number of jobs over the whole fleet.
+    Total,
+    /// A number that falls in proportion as instances are added.
+    Proportional,
+    /// A number that goes up and down.
+    Level,
+}
+
+impl Needs {
+    /// Why a signal of `kind` will not do; `None` if it will.
+    pub fn refusal(self, kind: SignalKind) -> Option<String> {
+        match self {
+            Self::Total if kind != SignalKind::Total => Some(format!(
+                "is a {kind} and not a total: dividing it by jobs per instance gives no number \
+                 of instances"
+            )),
+            Self::Proportional if !kind.falls_as_instances_are_added() => Some(format!(
+                "is a {kind}, which does not fall as instances are added: a constant reading at \
+                 twice the target would double the fleet every cycle; use a per_worker or ratio \
+                 signal, or `kind = \"queue_backlog\"` for a queue"
+            )),
+            Self::Level if kind == SignalKind::Counter => Some(
+                "is a counter, which only rises: no threshold makes sense for it; use the rate \
+                 of it"
+                    .to_owned(),
+            ),
+            Self::Total | Self::Proportional | Self::Level => None,
+        }
+    }
+}

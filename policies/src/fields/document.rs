@@ -1,0 +1,146 @@
+//! A TOML file with the lines its keys stand on.
+
+use std::collections::BTreeMap;
+
+use toml::de::{DeTable, DeValue};
+
+use super::Fields;
+use crate::problems::{Problem, Problems};
+
+/// A parsed TOML file.
+#[derive(Debug)]
+pub struct Document {
+    table: toml::Table,
+    lines: Lines,
+}
+
+impl Document {
+    /// Parses `text`.
+    ///
+    /// # Errors
+    /// The one problem that keeps it from being TOML, with its line.
+    pub fn parse(text: &str) -> Result<Self, Problems> {
+        let not_toml = |error: &toml::de::Error| {
+            let mut problems = Problems::none();
+            problems.push(Problem {
+                path: String::new(),
+                line: error.span().map(|span| line_of(text, span.start)),
+                message: format!("not TOML: {}", error.message()),
+            });
+            problems
+        };
+        let table = text
+            .parse::<toml::Table>()
+            .map_err(|error| not_toml(&error))?;
+        let spanned = DeTable::parse(text).map_err(|error| not_toml(&error))?;
+        let mut lines = Lines::default();
+        lines.add_table(&LineCounter::new(text), "", spanned.get_ref());
+        Ok(Self { table, lines })
+    }
+
+    /// Reads the whole file with `read`.
+    ///
+    /// # Errors
+    /// Everything that was reported, in the order of the file.
+    pub fn read<T>(&self, read: impl FnOnce(&mut Fields<'_>) -> Option<T>) -> Result<T, Problems> {
+        let mut problems = Problems::none();
+        let mut fields = Fields::new(&self.table, String::new(), &self.lines, &mut problems);
+        let found = read(&mut fields);
+        fields.report_unknown_keys();
+        match found {
+            Some(found) if problems.is_empty() => Ok(found),
+            None if problems.is_empty() => Err(Problems::one("", "incomplete")),
+            _ => Err(problems.sorted()),
+        }
+    }
+}
+
+/// `path.key`, with quotes around a key that is not bare.
+pub(super) fn join(path: &str, key: &str) -> String {
+    let bare = !key.is_empty()
+        && key
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
+    let key = if bare {
+        key.to_owned()
+    } else {
+        format!("{key:?}")
+    };
+    if path.is_empty() {
+        key
+    } else {
+        format!("{path}.{key}")
+    }
+}
+
+/// The line every key stands on, by path.
+#[derive(Debug, Default)]
+pub(super) struct Lines(BTreeMap<String, usize>);
+
+impl Lines {
+    /// The line of `path`, or else of the nearest table around it; the first
+    /// line if that is the whole file.
+    pub(super) fn nearest(&self, path: &str) -> Option<usize> {
+        let mut place = path;
+        while !place.is_empty() {
+            if let Some(line) = self.0.get(place) {
+                return Some(*line);
+            }
+            let end = place.rfind(['.', '[']).unwrap_or(0);
+            place = &place[..end];
+        }
+        Some(1)
+    }
+
+    fn add_table(&mut self, counter: &LineCounter, path: &str, table: &DeTable<'_>) {
+        for (key, value) in table {
+            let path = join(path, key.get_ref());
+            self.0
+                .insert(path.clone(), counter.line_at(key.span().start));
+            self.add_value(counter, &path, value.get_ref());
+        }
+    }
+
+    fn add_value(&mut self, counter: &LineCounter, path: &str, value: &DeValue<'_>) {
+        match value {
+            DeValue::Table(table) => self.add_table(counter, path, table),
+            DeValue::Array(elements) => {
+                for (index, element) in elements.iter().enumerate() {
+                    let path = format!("{path}[{index}]");
+                    self.0
+                        .insert(path.clone(), counter.line_at(element.span().start));
+                    self.add_value(counter, &path, element.get_ref());
+                }
+            }
+            DeValue::String(_)
+            | DeValue::Integer(_)
+            | DeValue::Float(_)
+            | DeValue::Boolean(_)
+            | DeValue::Datetime(_) => {}
+        }
+    }
+}
+
+/// From byte positions to lines.
+struct LineCounter {
+    /// Where each line but the first starts. Invariant: sorted.
+    starts: Vec<usize>,
+}
+
+impl LineCounter {
+    fn new(text: &str) -> Self {
+        let starts = text
+            .match_indices('\n')
+            .map(|(position, _)| position + 1)
+            .collect();
+        Self { starts }
+    }
+
+    fn line_at(&self, position: usize) -> usize {
+        1 + self.starts.partition_point(|start| *start <= position)
+    }
+}
+
+fn line_of(text: &str, position: usize) -> usize {
+    LineCounter::new(text).line_at(position)
+}

@@ -1,0 +1,63 @@
+//! From a computed number of instances to a whole one.
+
+/// How far above a whole number still counts as that number, as a share of
+/// it. `7 * 0.8 / 0.7` is 8, but 8.000000000000002 in binary fractions; that
+/// dust buys no instance. A billionth is far above such dust and far below
+/// anything measured.
+const DUST: f64 = 1e-9;
+
+/// The dust never adds up to more than this, however large the number.
+const DUST_MAX: f64 = 1e-6;
+
+/// Rounded up: a started instance is needed whole. Zero for NaN and anything
+/// not above zero; the largest `u32` for anything beyond it.
+pub(super) fn up(number: f64) -> u32 {
+    if !(number > 0.0) {
+        return 0;
+    }
+    whole((number - (number * DUST).min(DUST_MAX)).ceil())
+}
+
+/// Rounded down, and otherwise as [`up`].
+pub(super) fn down(number: f64) -> u32 {
+    if !(number > 0.0) {
+        return 0;
+    }
+    whole((number + (number * DUST).min(DUST_MAX)).floor())
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the number is whole and not negative, and `as` stops at the largest u32"
+)]
+fn whole(number: f64) -> u32 {
+    number as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounds_as_stated() {
+        for (number, rounded_up, rounded_down) in [
+            (0.0, 0, 0),
+            (-3.0, 0, 0),
+            (f64::NAN, 0, 0),
+            (f64::INFINITY, u32::MAX, u32::MAX),
+            (1e300, u32::MAX, u32::MAX),
+            (1e-300, 1, 0),
+            (0.000_001, 1, 0),
+            (1.0, 1, 1),
+            (1.001, 2, 1),
+            (7.0 * 0.8 / 0.7, 8, 8),
+            (2.999_999_999_999_999_6, 3, 3),
+            (100_000.5, 100_001, 100_000),
+            (4_294_967_295.0, u32::MAX, u32::MAX),
+        ] {
+            assert_eq!(up(number), rounded_up, "{number} up");
+            assert_eq!(down(number), rounded_down, "{number} down");
+        }
+    }
+}
