@@ -6,6 +6,7 @@
 //! code in here.
 
 pub mod memory;
+pub mod memory_store;
 pub mod model;
 pub mod policy;
 pub mod ports;
