@@ -8,6 +8,7 @@
 pub mod cron;
 pub mod fields;
 pub mod memory;
+pub mod memory_store;
 pub mod model;
 pub mod policy;
 pub mod ports;
