@@ -5,14 +5,20 @@
 //! the simulator, the fault tests and the replay of production all run the
 //! code in here.
 
+pub mod audit;
 pub mod cron;
+pub mod decide;
+mod drain;
 pub mod fields;
+pub mod governor;
 pub mod memory;
 pub mod memory_store;
 pub mod model;
+mod placement;
 pub mod policy;
 pub mod ports;
 pub mod problems;
+pub mod reconcile;
 pub mod signal;
 pub mod spec;
 pub mod units;

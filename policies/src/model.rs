@@ -46,7 +46,9 @@ pub struct LaunchToken(Arc<str>);
 impl LaunchToken {
     /// The token of launch number `serial` of one cycle.
     pub fn new(store: &str, fleet: &str, epoch: Epoch, cycle: u64, serial: u32) -> Self {
-        Self(Arc::from(format!("{store}-{fleet}-{epoch}-{cycle}-{serial}")))
+        Self(Arc::from(format!(
+            "{store}-{fleet}-{epoch}-{cycle}-{serial}"
+        )))
     }
 
     /// The token as text.
@@ -190,6 +192,8 @@ pub enum Grounds {
     ConfirmedIdle,
     /// It was still busy at the drain deadline that its fleet sets.
     PastDeadline,
+    /// It never became ready, so it never had a job.
+    NeverReady,
 }
 
 /// One thing to do to a fleet. Doing it twice is harmless.
@@ -227,7 +231,11 @@ pub enum Action {
 impl fmt::Display for Action {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Launch { token, offering, count } => {
+            Self::Launch {
+                token,
+                offering,
+                count,
+            } => {
                 write!(out, "launch {count} {offering} ({token})")
             }
             Self::Fence { instance } => write!(out, "fence {instance}"),
@@ -235,6 +243,7 @@ impl fmt::Display for Action {
             Self::Terminate { instance, receipt } => match receipt.grounds {
                 Grounds::ConfirmedIdle => write!(out, "end {instance}, fenced and idle"),
                 Grounds::PastDeadline => write!(out, "end {instance}, past its drain deadline"),
+                Grounds::NeverReady => write!(out, "end {instance}, which never became ready"),
             },
         }
     }
@@ -259,6 +268,8 @@ pub enum Outcome {
     Unfenced,
     /// The instance is ending.
     Terminated,
+    /// Nothing was sent: the daemon only rehearses.
+    Rehearsed,
     /// It did not happen, or nobody knows: the error says which.
     Failed(FleetError),
 }
@@ -269,9 +280,12 @@ impl fmt::Display for Outcome {
             Self::Launched { instances } => write!(out, "{} launched", instances.len()),
             Self::Fenced { work: Work::Idle } => out.write_str("fenced, idle"),
             Self::Fenced { work: Work::Busy } => out.write_str("fenced, busy"),
-            Self::Fenced { work: Work::Unknown } => out.write_str("fenced, work unknown"),
+            Self::Fenced {
+                work: Work::Unknown,
+            } => out.write_str("fenced, work unknown"),
             Self::Unfenced => out.write_str("takes jobs again"),
             Self::Terminated => out.write_str("ending"),
+            Self::Rehearsed => out.write_str("not sent, only rehearsed"),
             Self::Failed(error) => error.fmt(out),
         }
     }
@@ -437,6 +451,12 @@ pub enum Reason {
         /// Which launch.
         token: LaunchToken,
     },
+    /// The decision would have broken an invariant: a bug in windlass. Nothing
+    /// of it is done.
+    Refused {
+        /// What was wrong with it.
+        violations: Vec<String>,
+    },
 }
 
 impl fmt::Display for Reason {
@@ -463,21 +483,33 @@ impl fmt::Display for Reason {
             Self::Settling { direction, until } => {
                 write!(out, "settling: no {direction} before {until}")
             }
-            Self::CutByShare { allowed, ended } => write!(
-                out,
-                "{ended} ended within the hour of {allowed} allowed"
-            ),
-            Self::BreakerOpen { fruitless, probing: true } => write!(
+            Self::CutByShare { allowed, ended } => {
+                write!(out, "{ended} ended within the hour of {allowed} allowed")
+            }
+            Self::BreakerOpen {
+                fruitless,
+                probing: true,
+            } => write!(
                 out,
                 "breaker open: {fruitless} launched instances never became ready; probing with one"
             ),
-            Self::BreakerOpen { fruitless, probing: false } => write!(
+            Self::BreakerOpen {
+                fruitless,
+                probing: false,
+            } => write!(
                 out,
                 "breaker open: {fruitless} launched instances never became ready; launching nothing"
             ),
             Self::BootFailed { count } => write!(out, "{count} never became ready in time"),
             Self::Rescued { count } => write!(out, "{count} rescued from draining"),
             Self::AskedAgain { token } => write!(out, "asking again for {token}"),
+            Self::Refused { violations } => {
+                write!(
+                    out,
+                    "refused by the audit, please report: {}",
+                    violations.join("; ")
+                )
+            }
         }
     }
 }
@@ -505,4 +537,31 @@ pub struct Decision {
     pub reasons: Vec<Reason>,
     /// What is to be done now.
     pub actions: Vec<Action>,
+}
+
+impl Decision {
+    /// The decision in one line: sizes, what each policy said, what shaped it.
+    pub fn summary(&self) -> String {
+        let size = |count: Option<u32>| count.map_or("?".to_owned(), |count| count.to_string());
+        let sizes = if self.current == self.target {
+            format!("hold {}", size(self.current))
+        } else {
+            format!("{} -> {}", size(self.current), size(self.target))
+        };
+        let said = self.proposals.iter().map(|proposal| match &proposal.wish {
+            Wish::Instances(count) => {
+                format!("{} wants {count}: {}", proposal.policy, proposal.why)
+            }
+            Wish::Abstain(_) => format!("{} abstains: {}", proposal.policy, proposal.why),
+        });
+        // With one policy it goes without saying whom the fleet follows.
+        let obvious = self.proposals.len() == 1;
+        let shaped = self
+            .reasons
+            .iter()
+            .filter(|reason| !(obvious && matches!(reason, Reason::Followed { .. })))
+            .map(ToString::to_string);
+        let parts: Vec<String> = std::iter::once(sizes).chain(said).chain(shaped).collect();
+        parts.join("; ")
+    }
 }

@@ -4,8 +4,8 @@
 //! what stands behind these four traits. They are used with static dispatch on
 //! one thread, so futures need not be `Send`.
 
-use crate::model::{Action, Decision, Epoch, FleetError, Listing, Observation, Outcome};
 use crate::memory::Memory;
+use crate::model::{Action, Decision, Epoch, FleetError, Listing, Observation, Outcome};
 use crate::signal::{Readings, SignalSpec};
 use crate::units::Timestamp;
 

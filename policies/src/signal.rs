@@ -185,7 +185,11 @@ impl Reading {
         if !(value >= 0.0 && value.is_finite()) {
             return Self::Absent(Absence::NotANumber);
         }
-        Self::Present(Sample { value, at, completeness: Completeness::Complete })
+        Self::Present(Sample {
+            value,
+            at,
+            completeness: Completeness::Complete,
+        })
     }
 }
 
@@ -227,7 +231,9 @@ impl Readings {
 
     /// All readings, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Reading)> {
-        self.0.iter().map(|(name, reading)| (name.as_str(), reading))
+        self.0
+            .iter()
+            .map(|(name, reading)| (name.as_str(), reading))
     }
 
     /// The same readings as seen at `now`: what is older than its signal's
@@ -274,7 +280,9 @@ mod tests {
         assert!(checked.sample("fresh").is_ok());
         assert_eq!(
             checked.sample("old"),
-            Err(Absence::Stale { at: Timestamp::from_secs(899) })
+            Err(Absence::Stale {
+                at: Timestamp::from_secs(899)
+            })
         );
         assert_eq!(checked.sample("nan"), Err(Absence::NotANumber));
         assert_eq!(checked.sample("negative"), Err(Absence::NotANumber));

@@ -43,10 +43,10 @@ pub struct Limits {
     pub grow_step_max: u32,
     /// The most instances let go in one cycle.
     pub shrink_step_max: u32,
-    /// After growing, how long the fleet does not shrink.
-    pub shrink_settle: Duration,
-    /// After any change, how long the fleet does not grow again.
+    /// After growing, how long the fleet does not grow again.
     pub grow_settle: Duration,
+    /// After any change, how long the fleet does not shrink.
+    pub shrink_settle: Duration,
     /// The largest share of the fleet that may be ended in any one hour, in
     /// percent, 1 to 100. At least one instance is always allowed.
     pub shrink_percent_per_hour_max: u32,
@@ -78,4 +78,14 @@ pub struct Drain {
 pub struct Objective {
     /// What one job waiting for one hour costs.
     pub usd_per_job_hour_waiting: MicroUsdPerHour,
+}
+impl FleetSpec {
+    /// A short name for exactly this configuration: FNV-1a of its JSON, in hex.
+    pub fn fingerprint(&self) -> String {
+        let json = serde_json::to_string(self).expect("a spec is plain data with string keys");
+        let hash = json.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        });
+        format!("{hash:016x}")
+    }
 }

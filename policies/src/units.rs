@@ -198,14 +198,14 @@ pub struct Meter(u128);
 impl Meter {
     /// Adds `micros` microseconds at `price`.
     pub const fn add(&mut self, price: MicroUsdPerHour, micros: u64) {
-        self.0 = self
-            .0
-            .saturating_add(price.0 as u128 * micros as u128);
+        self.0 = self.0.saturating_add(price.0 as u128 * micros as u128);
     }
 
     /// Adds `micros` microseconds, a sum over many items, at `price`.
     pub const fn add_wide(&mut self, price: MicroUsdPerHour, micros: u128) {
-        self.0 = self.0.saturating_add(micros.saturating_mul(price.0 as u128));
+        self.0 = self
+            .0
+            .saturating_add(micros.saturating_mul(price.0 as u128));
     }
 
     /// The total in micro-dollars, rounded up: a started micro-dollar counts.
@@ -238,8 +238,14 @@ fn parse_decimal_micro(text: &str) -> Result<u64, String> {
             "`{text}` has more than six decimals; amounts are exact to a millionth of a dollar"
         ));
     }
-    let whole = if whole.is_empty() { 0 } else { whole.parse::<u64>().map_err(|_| wrong())? };
-    let fraction = format!("{significant:0<6}").parse::<u64>().map_err(|_| wrong())?;
+    let whole = if whole.is_empty() {
+        0
+    } else {
+        whole.parse::<u64>().map_err(|_| wrong())?
+    };
+    let fraction = format!("{significant:0<6}")
+        .parse::<u64>()
+        .map_err(|_| wrong())?;
     whole
         .checked_mul(1_000_000)
         .and_then(|micro| micro.checked_add(fraction))
@@ -264,7 +270,16 @@ mod tests {
             assert_eq!(price.get(), micro, "{text}");
             assert_eq!(price.to_string(), shown, "{text}");
         }
-        for wrong in ["", ".", "-1", "1e3", "0.0000001", "one", "99999999999999", "1.2.3"] {
+        for wrong in [
+            "",
+            ".",
+            "-1",
+            "1e3",
+            "0.0000001",
+            "one",
+            "99999999999999",
+            "1.2.3",
+        ] {
             assert!(MicroUsdPerHour::parse(wrong).is_err(), "{wrong}");
         }
     }

@@ -1,0 +1,312 @@
+//! What is true of every decision. The daemon, the simulator and the tests
+//! call it on each one.
+//!
+//! It recounts everything from the observation on its own and shares no
+//! arithmetic with [`crate::decide`]: a mistake there is not made here too.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use crate::memory::Memory;
+use crate::model::{
+    Action, Decision, Grounds, Instance, InstanceId, LaunchToken, Observation, Phase, Wish, Work,
+};
+use crate::spec::FleetSpec;
+
+/// EC2 accepts no longer `ClientToken`.
+const TOKEN_CHARS_MAX: usize = 64;
+
+/// One thing that should never be true of a decision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Which invariant it breaks.
+    pub invariant: Invariant,
+    /// The numbers or names.
+    pub detail: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}: {}", self.invariant, self.detail)
+    }
+}
+
+/// The invariants, by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Invariant {
+    /// No launch makes more instances than `max`, draining ones included.
+    NeverAboveMax,
+    /// No launch makes the fleet cost more an hour than it may.
+    NeverAboveSpend,
+    /// No complete listing, no change.
+    BlindMeansHold,
+    /// Nothing changes right after a start.
+    ObserveFirst,
+    /// An absent reading lets nothing go.
+    AbsentNeverShrinks,
+    /// Only listed instances are acted on, each at most once.
+    NamedOnly,
+    /// An instance is ended only when fenced, and idle or past its deadline.
+    EndOnlyDrained,
+    /// Every launch has a token of its own, of this epoch and cycle, unless
+    /// it asks again for one that is remembered.
+    TokensAreFresh,
+    /// The target is what the actions lead to.
+    TargetAddsUp,
+}
+
+impl fmt::Display for Invariant {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::NeverAboveMax => "never above max",
+            Self::NeverAboveSpend => "never above the spend cap",
+            Self::BlindMeansHold => "blind means hold",
+            Self::ObserveFirst => "observe first",
+            Self::AbsentNeverShrinks => "absent never shrinks",
+            Self::NamedOnly => "named instances only",
+            Self::EndOnlyDrained => "end only what is drained",
+            Self::TokensAreFresh => "tokens are fresh",
+            Self::TargetAddsUp => "the target adds up",
+        })
+    }
+}
+
+/// All that is wrong with `decision`, given what was remembered before it and
+/// what was seen; empty if it is sound.
+pub fn audit(
+    spec: &FleetSpec,
+    memory: &Memory,
+    seen: &Observation,
+    decision: &Decision,
+) -> Vec<Violation> {
+    let mut found = Vec::new();
+    let mut report =
+        |invariant: Invariant, detail: String| found.push(Violation { invariant, detail });
+    let mut looked = memory.clone();
+    looked.look(&spec.limits, seen);
+
+    let listed: BTreeMap<&InstanceId, &Instance> = match &seen.fleet {
+        Ok(listing) if listing.complete => listing
+            .instances
+            .iter()
+            .map(|instance| (&instance.id, instance))
+            .collect(),
+        Ok(_) | Err(_) => {
+            if !decision.actions.is_empty() {
+                report(
+                    Invariant::BlindMeansHold,
+                    format!("{} actions", decision.actions.len()),
+                );
+            }
+            return found;
+        }
+    };
+    if looked.corroborated < spec.limits.observe_cycles && !decision.actions.is_empty() {
+        report(
+            Invariant::ObserveFirst,
+            format!("{} actions", decision.actions.len()),
+        );
+    }
+    let count = Count::of(spec, &looked, &listed);
+    check_size(spec, &looked, &count, decision, &mut report);
+    check_instances(spec, &looked, seen, &listed, decision, &mut report);
+    check_tokens(&looked, decision, &mut report);
+    if let Some(target) = decision.target {
+        let tally = Tally::of(&looked, decision);
+        let after = count.capacity + tally.launched + tally.unfenced - tally.fenced;
+        if i64::from(target) != after {
+            report(
+                Invariant::TargetAddsUp,
+                format!("target {target}, actions lead to {after}"),
+            );
+        }
+    }
+    found
+}
+
+/// The fleet, counted independently.
+struct Count {
+    capacity: i64,
+    paid: i64,
+    micro_usd_per_hour: u128,
+}
+
+impl Count {
+    fn of(spec: &FleetSpec, memory: &Memory, listed: &BTreeMap<&InstanceId, &Instance>) -> Self {
+        let mut count = Self {
+            capacity: 0,
+            paid: 0,
+            micro_usd_per_hour: 0,
+        };
+        for (id, instance) in listed {
+            if instance.phase == Phase::Ending || memory.ended.contains_key(id) {
+                continue;
+            }
+            count.paid += 1;
+            count.micro_usd_per_hour += price(spec, &instance.offering);
+            let failed = memory.unready.get(id).is_some_and(|failed| *failed);
+            if !failed && !memory.drains.contains_key(id) {
+                count.capacity += 1;
+            }
+        }
+        for launch in memory.launches.values() {
+            let unlisted = i64::from(launch.count) - i64::try_from(launch.seen.len()).unwrap_or(0);
+            let unlisted = unlisted.max(0);
+            count.capacity += unlisted;
+            count.paid += unlisted;
+            count.micro_usd_per_hour +=
+                price(spec, &launch.offering) * u128::from(unlisted.unsigned_abs());
+        }
+        count
+    }
+}
+
+/// What the actions add up to; launches that are asked for again count as
+/// capacity already.
+struct Tally {
+    launched: i64,
+    fenced: i64,
+    unfenced: i64,
+}
+
+impl Tally {
+    fn of(memory: &Memory, decision: &Decision) -> Self {
+        let mut tally = Self {
+            launched: 0,
+            fenced: 0,
+            unfenced: 0,
+        };
+        for action in &decision.actions {
+            match action {
+                Action::Launch { token, count, .. } if !memory.launches.contains_key(token) => {
+                    tally.launched += i64::from(*count);
+                }
+                Action::Fence { instance } => {
+                    let failed = memory.unready.get(instance).is_some_and(|failed| *failed);
+                    if !failed && !memory.drains.contains_key(instance) {
+                        tally.fenced += 1;
+                    }
+                }
+                Action::Unfence { .. } => tally.unfenced += 1,
+                Action::Launch { .. } | Action::Terminate { .. } => {}
+            }
+        }
+        tally
+    }
+}
+
+fn check_size(
+    spec: &FleetSpec,
+    memory: &Memory,
+    count: &Count,
+    decision: &Decision,
+    report: &mut impl FnMut(Invariant, String),
+) {
+    let fresh = decision.actions.iter().filter_map(|action| match action {
+        Action::Launch {
+            token,
+            offering,
+            count,
+        } if !memory.launches.contains_key(token) => Some((
+            i64::from(*count),
+            price(spec, offering) * u128::from(*count),
+        )),
+        _ => None,
+    });
+    let (launched, cost) = fresh.fold((0, 0), |sum, launch| (sum.0 + launch.0, sum.1 + launch.1));
+    if launched == 0 {
+        return;
+    }
+    let instances = count.paid + launched;
+    if instances > i64::from(spec.limits.max) {
+        report(
+            Invariant::NeverAboveMax,
+            format!("{instances} of {}", spec.limits.max),
+        );
+    }
+    let spend = count.micro_usd_per_hour + cost;
+    if spend > u128::from(spec.limits.max_usd_per_hour.get()) {
+        report(
+            Invariant::NeverAboveSpend,
+            format!(
+                "{spend} of {} micro-dollars an hour",
+                spec.limits.max_usd_per_hour.get()
+            ),
+        );
+    }
+}
+
+fn check_instances(
+    spec: &FleetSpec,
+    memory: &Memory,
+    seen: &Observation,
+    listed: &BTreeMap<&InstanceId, &Instance>,
+    decision: &Decision,
+    report: &mut impl FnMut(Invariant, String),
+) {
+    let abstained = decision
+        .proposals
+        .iter()
+        .any(|one| matches!(one.wish, Wish::Abstain(_)));
+    let mut named = BTreeSet::new();
+    for action in &decision.actions {
+        let (instance, ends) = match action {
+            Action::Launch { .. } => continue,
+            Action::Unfence { instance } => (instance, false),
+            Action::Fence { instance } | Action::Terminate { instance, .. } => (instance, true),
+        };
+        if !named.insert(instance) {
+            report(Invariant::NamedOnly, format!("{instance} twice"));
+        }
+        if ends && abstained {
+            report(Invariant::AbsentNeverShrinks, action.to_string());
+        }
+        let Some(shown) = listed.get(instance) else {
+            report(Invariant::NamedOnly, format!("{instance} is not listed"));
+            continue;
+        };
+        if let Action::Terminate { receipt, .. } = action {
+            let drain = memory.drains.get(instance);
+            let confirmed = drain.is_some_and(|drain| drain.fenced_at.is_some());
+            let grounded = match receipt.grounds() {
+                Grounds::ConfirmedIdle => shown.fenced && shown.work == Work::Idle,
+                Grounds::NeverReady => shown.phase == Phase::Booting,
+                Grounds::PastDeadline => spec.drain.deadline.is_some_and(|deadline| {
+                    drain.is_some_and(|drain| seen.now.since(drain.since) >= deadline)
+                }),
+            };
+            if !confirmed || !grounded {
+                report(Invariant::EndOnlyDrained, action.to_string());
+            }
+        }
+    }
+}
+
+fn check_tokens(memory: &Memory, decision: &Decision, report: &mut impl FnMut(Invariant, String)) {
+    let ours = format!("-{}-{}-", decision.epoch, decision.cycle);
+    let mut used: BTreeSet<&LaunchToken> = BTreeSet::new();
+    for action in &decision.actions {
+        let Action::Launch { token, .. } = action else {
+            continue;
+        };
+        let known = memory.launches.contains_key(token);
+        let fresh = token.as_str().contains(&ours) && token.as_str().len() <= TOKEN_CHARS_MAX;
+        if !used.insert(token) || !(known || fresh) {
+            report(Invariant::TokensAreFresh, token.to_string());
+        }
+    }
+}
+
+/// The dearest price stands for a name that is not known.
+fn price(spec: &FleetSpec, offering: &str) -> u128 {
+    let named = spec.offerings.iter().find(|one| one.name == offering);
+    let price = named.map(|one| one.price.get());
+    let dearest = || {
+        spec.offerings
+            .iter()
+            .map(|one| one.price.get())
+            .max()
+            .unwrap_or(0)
+    };
+    u128::from(price.unwrap_or_else(dearest))
+}

@@ -1,0 +1,147 @@
+//! One cycle: look, decide, write it down, act. The only caller of the ports.
+
+use crate::decide::decide;
+use crate::drain;
+use crate::memory::Memory;
+use crate::model::{Action, Decision, Observation, Outcome};
+use crate::ports::{Clock, Decided, FleetProvider, MetricSource, Record, Store, StoreError};
+use crate::spec::FleetSpec;
+
+/// Whether actions are carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Carry them out.
+    Act,
+    /// Decide and record everything, send nothing.
+    Rehearse,
+}
+
+/// The world of one fleet.
+#[derive(Debug)]
+pub struct Ports<'a, C, M, P, S> {
+    /// What time it is.
+    pub clock: &'a C,
+    /// Where readings come from.
+    pub metrics: &'a M,
+    /// What owns the instances.
+    pub provider: &'a P,
+    /// Where everything is written down.
+    pub store: &'a S,
+}
+
+impl<C, M, P, S> Clone for Ports<'_, C, M, P, S> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<C, M, P, S> Copy for Ports<'_, C, M, P, S> {}
+
+/// What a cycle did.
+#[derive(Clone, Debug)]
+pub struct Cycle {
+    /// What was seen.
+    pub seen: Observation,
+    /// What was decided.
+    pub decision: Decision,
+    /// What was done, and how each action came out.
+    pub done: Vec<(Action, Outcome)>,
+}
+
+/// Runs one cycle of the fleet of `spec`.
+///
+/// Every action is in the store before it is sent, and its outcome after. If
+/// the cycle is cut off at any point, [`Memory::rebuild`] makes of the store's
+/// tail a memory that has lost nothing: an action without an outcome may have
+/// happened.
+///
+/// # Errors
+/// If the store does not take a record. Nothing more is changed then; the
+/// memory holds what was done.
+pub async fn reconcile<C, M, P, S>(
+    spec: &FleetSpec,
+    mode: Mode,
+    memory: &mut Memory,
+    ports: Ports<'_, C, M, P, S>,
+) -> Result<Cycle, StoreError>
+where
+    C: Clock,
+    M: MetricSource,
+    P: FleetProvider,
+    S: Store,
+{
+    let now = ports.clock.now();
+    let readings = ports.metrics.read(&spec.signals, now).await;
+    let fleet = ports.provider.list(&spec.name).await;
+    let seen = Observation {
+        now,
+        fleet,
+        readings,
+    };
+    let decision = decide(spec, memory, &seen);
+    let record = Decided {
+        memory: memory.clone(),
+        seen: seen.clone(),
+        decision: decision.clone(),
+        spec: spec.fingerprint(),
+    };
+    ports
+        .store
+        .append(&spec.name, &Record::Decided(Box::new(record)))?;
+    memory.look(&spec.limits, &seen);
+    memory.plan(&decision);
+
+    let mut done = Vec::new();
+    for action in &decision.actions {
+        let outcome = carry_out(spec, mode, memory, ports, action).await?;
+        let follow_up = drain::follow_up(memory, ports.clock.now(), action, &outcome);
+        done.push((action.clone(), outcome));
+        if let Some(action) = follow_up {
+            let planned = Record::Planned {
+                cycle: memory.cycle,
+                action: action.clone(),
+            };
+            ports.store.append(&spec.name, &planned)?;
+            let outcome = carry_out(spec, mode, memory, ports, &action).await?;
+            done.push((action, outcome));
+        }
+    }
+    Ok(Cycle {
+        seen,
+        decision,
+        done,
+    })
+}
+
+/// Does one action that is written down already, and writes down its outcome.
+async fn carry_out<C, M, P, S>(
+    spec: &FleetSpec,
+    mode: Mode,
+    memory: &mut Memory,
+    ports: Ports<'_, C, M, P, S>,
+    action: &Action,
+) -> Result<Outcome, StoreError>
+where
+    C: Clock,
+    M: MetricSource,
+    P: FleetProvider,
+    S: Store,
+{
+    let outcome = match mode {
+        Mode::Act => ports.provider.apply(&spec.name, memory.epoch, action).await,
+        Mode::Rehearse => Outcome::Rehearsed,
+    };
+    let at = ports.clock.now();
+    memory.settle(at, action, &outcome);
+    let record = Record::Acted {
+        cycle: memory.cycle,
+        at,
+        action: action.clone(),
+        outcome,
+    };
+    ports.store.append(&spec.name, &record)?;
+    let Record::Acted { outcome, .. } = record else {
+        unreachable!("made two lines above")
+    };
+    Ok(outcome)
+}

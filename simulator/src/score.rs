@@ -1,0 +1,111 @@
+//! What a run came to, in the units people ask for.
+
+use serde::Serialize;
+
+use windlass_policies::spec::Objective;
+use windlass_policies::units::{Meter, MICROS_PER_HOUR, MICROS_PER_SEC, MicroUsd};
+
+use crate::queue::Spread;
+use crate::world::Summary;
+
+/// One policy's result in one scenario: a row of the table, an object of the
+/// JSON array.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Score {
+    /// The scenario's name: its file name without `.toml`.
+    pub scenario: String,
+    /// The policy's name: its file name without `.toml`.
+    pub policy: String,
+    /// The trace's file name.
+    pub trace: String,
+    /// The seed everything was drawn from.
+    pub seed: u64,
+    /// Length of the run.
+    pub simulated_secs: f64,
+    /// Jobs that arrived.
+    pub jobs: u64,
+    /// Those of them that were not finished at the end.
+    pub unfinished_jobs: u64,
+    /// From arrival to the start of service; so far, for jobs still waiting.
+    pub wait_secs: Quantiles,
+    /// From arrival to the end of service; so far, for unfinished jobs.
+    pub response_secs: Quantiles,
+    /// Time from launch to end, summed over instances.
+    pub instance_hours: f64,
+    /// The same as it is charged: in increments, and with the minimum.
+    pub billed_hours: f64,
+    /// What the instances cost.
+    pub instance_usd: f64,
+    /// What the waiting was worth.
+    pub delay_usd: f64,
+    /// Both together.
+    pub total_usd: f64,
+    /// Instances launched, without the initial ones.
+    pub launches: u64,
+    /// Instances ended.
+    pub terminations: u64,
+    /// The most instances at once.
+    pub instances_peak: u32,
+    /// Instances on average over time.
+    pub instances_mean: f64,
+    /// Jobs that had to begin again because their instance was ended.
+    pub jobs_redone: u64,
+}
+
+/// Mean and exact quantiles over all jobs, in seconds; 0 if there were none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Quantiles {
+    /// Arithmetic mean.
+    pub mean: f64,
+    /// Median: the smallest value that half of all do not exceed.
+    pub p50: f64,
+    /// 95th percentile, likewise.
+    pub p95: f64,
+    /// 99th percentile, likewise.
+    pub p99: f64,
+    /// The largest.
+    pub max: f64,
+}
+
+/// What a run was of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Label {
+    /// The scenario's name.
+    pub scenario: String,
+    /// The policy's name.
+    pub policy: String,
+    /// The trace's name.
+    pub trace: String,
+    /// The seed.
+    pub seed: u64,
+}
+
+impl Score {
+    /// Prices `summary` by `objective`.
+    pub fn of(label: Label, summary: &Summary, objective: Objective) -> Self {
+        let mut delay = Meter::default();
+        delay.add_wide(objective.usd_per_job_hour_waiting, summary.wait.sum_micros);
+        let (instance, delay) = (summary.instance_cost, delay.total());
+        Self {
+            scenario: label.scenario,
+            policy: label.policy,
+            trace: label.trace,
+            seed: label.seed,
+            simulated_secs: secs(summary.simulated_micros),
+            jobs: summary.jobs,
+            unfinished_jobs: summary.unfinished_jobs,
+            wait_secs: Quantiles::of(&summary.wait),
+            response_secs: Quantiles::of(&summary.response),
+            instance_hours: hours(summary.instance_micros),
+            billed_hours: hours(summary.instance_micros_billed),
+            instance_usd: usd(instance),
+            delay_usd: usd(delay),
+            total_usd: usd(instance + delay),
+            launches: summary.launches,
+            terminations: summary.terminations,
+            instances_peak: summary.instances_peak,
+            instances_mean: summary.instances_mean,
+            jobs_redone: summary.jobs_redone,
+        }
+    }
+}
