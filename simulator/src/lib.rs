@@ -1,1 +1,4 @@
 //! A deterministic cloud.
+
+pub mod distribution;
+pub mod random;
