@@ -2,3 +2,4 @@
 
 pub mod distribution;
 pub mod random;
+pub mod trace;
