@@ -1,1 +1,5 @@
 //! A deterministic cloud.
+
+pub mod distribution;
+pub mod random;
+pub mod trace;

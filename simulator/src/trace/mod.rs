@@ -1,0 +1,357 @@
+//! Recorded loads: how many arrivals per step, or job by job.
+//!
+//! Three formats are read, each plain or gzipped (told apart by the first two
+//! bytes, whatever the name):
+//!
+//! - **rates**, header `t_s,count`: a regular grid from 0; `count` arrivals in
+//!   `[t_s, t_s + step)`;
+//! - **jobs**, header `arrival_s,service_s` or `arrival_s,service_s,class`,
+//!   sorted by arrival;
+//! - the **Standard Workload Format** of the Parallel Workloads Archive, by the
+//!   ending `.swf` or `.swf.gz`: submit time (field 2) is the arrival, run time
+//!   (field 4) the service, processors (field 5, or 8 where 5 is unknown) the
+//!   class. Records without all three are left out and counted.
+//!
+//! Seconds may have decimals; they become whole microseconds, rounded half up
+//! from the seventh decimal on. Windows line ends, a byte order mark, blank
+//! lines and a missing last line end do no harm. Anything else is an error with
+//! the file, the line and the reason.
+
+mod csv;
+pub mod decimal;
+mod lines;
+mod swf;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use thiserror::Error;
+
+use self::lines::Lines;
+
+/// The latest time and the longest service in a trace, 2^60 microseconds or
+/// 36,000 years: sums of a few of them cannot overflow.
+pub const TIME_MICROS_MAX: u64 = 1 << 60;
+
+/// A recorded load. Every trace holds at least one entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trace {
+    name: String,
+    kind: TraceKind,
+    left_out: u64,
+}
+
+/// What was recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TraceKind {
+    /// Arrivals per step.
+    Rate {
+        /// Length of a step in microseconds, above 0.
+        step_micros: u64,
+        /// Arrivals in `[i * step, (i + 1) * step)`.
+        counts: Vec<u64>,
+    },
+    /// Job by job. All columns have the same length.
+    Jobs {
+        /// Arrivals in microseconds, in ascending order.
+        arrival_micros: Vec<u64>,
+        /// Service times in microseconds; may be 0.
+        service_micros: Vec<u64>,
+        /// What kind of job each is.
+        classes: Classes,
+    },
+}
+
+/// The class of every job, each name kept once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Classes {
+    names: Vec<String>,
+    // Invariant: every number is a place in `names`. Empty if the trace has no classes.
+    numbers: Vec<u32>,
+}
+
+/// Why a trace cannot be used.
+#[derive(Debug, Error)]
+pub enum TraceError {
+    /// There is no such file, or it may not be opened.
+    #[error("cannot open the trace {name}")]
+    Unopened {
+        /// Its path.
+        name: String,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Reading failed on the way: a disk error, or damaged gzip data.
+    #[error("cannot read the trace {name} beyond line {line}")]
+    Unreadable {
+        /// Its path or name.
+        name: String,
+        /// The last line that was read.
+        line: u64,
+        /// What went wrong.
+        source: io::Error,
+    },
+    /// Gzip data that ends early: a copy that was broken off.
+    #[error("{name}: the gzip data ends early, in or after line {line}; fetch the file again")]
+    CutOff {
+        /// Its path or name.
+        name: String,
+        /// The last line that was whole.
+        line: u64,
+    },
+    /// It is read, but it is no trace.
+    #[error("{name}:{line}: {reason}")]
+    Malformed {
+        /// Its path or name.
+        name: String,
+        /// Where, counted from 1.
+        line: u64,
+        /// What is wrong, and what was expected.
+        reason: String,
+    },
+}
+
+/// Reads the trace in a file. Its name is the file's name without directories.
+///
+/// # Errors
+/// The first thing that is wrong with it.
+pub fn read(path: &Path) -> Result<Trace, TraceError> {
+    let shown = path.display().to_string();
+    let file = File::open(path).map_err(|source| TraceError::Unopened {
+        name: shown.clone(),
+        source,
+    })?;
+    let mut trace = read_bytes(&shown, file)?;
+    if let Some(name) = path.file_name() {
+        trace.name = name.to_string_lossy().into_owned();
+    }
+    Ok(trace)
+}
+
+/// Reads a trace from bytes; `name` stands in errors and tells SWF by its ending.
+///
+/// # Errors
+/// The first thing that is wrong with it.
+pub fn read_bytes(name: &str, source: impl Read) -> Result<Trace, TraceError> {
+    let mut lines = Lines::new(name, source)?;
+    let (kind, left_out) = if is_swf(name) {
+        swf::read(&mut lines)?
+    } else {
+        (csv::read(&mut lines)?, 0)
+    };
+    Ok(Trace {
+        name: name.to_owned(),
+        kind,
+        left_out,
+    })
+}
+
+fn is_swf(name: &str) -> bool {
+    let ends_in = |path: &Path, ending: &str| {
+        path.extension()
+            .is_some_and(|extension| extension.eq_ignore_ascii_case(ending))
+    };
+    let path = Path::new(name);
+    ends_in(path, "swf")
+        || ends_in(path, "gz") && ends_in(Path::new(&path.with_extension("")), "swf")
+}
+
+impl Trace {
+    /// A trace of arrivals per step, made in memory.
+    ///
+    /// # Errors
+    /// A sentence, if there is no step, or its length is 0, or the end lies
+    /// beyond [`TIME_MICROS_MAX`].
+    pub fn of_counts(name: &str, step_micros: u64, counts: Vec<u64>) -> Result<Self, String> {
+        let bins = u64::try_from(counts.len()).unwrap_or(u64::MAX);
+        if bins == 0 || step_micros == 0 {
+            return Err("a rate trace needs at least one step, longer than 0".into());
+        }
+        if bins
+            .checked_mul(step_micros)
+            .is_none_or(|end| end > TIME_MICROS_MAX)
+        {
+            return Err(format!(
+                "the trace is longer than {}",
+                seconds(TIME_MICROS_MAX)
+            ));
+        }
+        let kind = TraceKind::Rate {
+            step_micros,
+            counts,
+        };
+        Ok(Self {
+            name: name.to_owned(),
+            kind,
+            left_out: 0,
+        })
+    }
+
+    /// A trace of jobs without classes, made in memory.
+    ///
+    /// # Errors
+    /// A sentence, if there is no job, the columns differ in length, arrivals
+    /// are not in ascending order, or a time is above [`TIME_MICROS_MAX`].
+    pub fn of_jobs(
+        name: &str,
+        arrival_micros: Vec<u64>,
+        service_micros: Vec<u64>,
+    ) -> Result<Self, String> {
+        if arrival_micros.is_empty() || arrival_micros.len() != service_micros.len() {
+            return Err(format!(
+                "a job trace needs at least one job and as many services ({}) as arrivals ({})",
+                service_micros.len(),
+                arrival_micros.len()
+            ));
+        }
+        if !arrival_micros.is_sorted() {
+            return Err("arrivals must be in ascending order".into());
+        }
+        if arrival_micros
+            .iter()
+            .chain(&service_micros)
+            .any(|micros| *micros > TIME_MICROS_MAX)
+        {
+            return Err(format!("a time is above {}", seconds(TIME_MICROS_MAX)));
+        }
+        let classes = Classes::default();
+        let kind = TraceKind::Jobs {
+            arrival_micros,
+            service_micros,
+            classes,
+        };
+        Ok(Self {
+            name: name.to_owned(),
+            kind,
+            left_out: 0,
+        })
+    }
+
+    /// What it is called: the file's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What was recorded.
+    pub const fn kind(&self) -> &TraceKind {
+        &self.kind
+    }
+
+    /// Records that could not be used because the source knows no positive run
+    /// time, size or submit time of them. Only SWF has such.
+    pub const fn left_out(&self) -> u64 {
+        self.left_out
+    }
+
+    /// How long it is, in microseconds, so that the half-open window
+    /// [0, span) holds all of it: steps times their length, or the last
+    /// arrival plus one microsecond.
+    pub fn span_micros(&self) -> u64 {
+        match &self.kind {
+            TraceKind::Rate {
+                step_micros,
+                counts,
+            } => counts.len() as u64 * step_micros,
+            TraceKind::Jobs { arrival_micros, .. } => {
+                arrival_micros.last().map_or(0, |last| last + 1)
+            }
+        }
+    }
+
+    /// How many arrivals it holds.
+    pub fn arrivals(&self) -> u128 {
+        match &self.kind {
+            TraceKind::Rate { counts, .. } => counts.iter().copied().map(u128::from).sum(),
+            TraceKind::Jobs { arrival_micros, .. } => arrival_micros.len() as u128,
+        }
+    }
+}
+
+impl Classes {
+    /// The different classes, in the order in which they first appear.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// The class of a job as a place in [`Classes::names`]; `None` if the trace
+    /// has no classes or no such job.
+    pub fn number_of(&self, job: usize) -> Option<u32> {
+        self.numbers.get(job).copied()
+    }
+}
+
+/// Gives every class name a number.
+#[derive(Default)]
+struct Interner {
+    numbers: BTreeMap<String, u32>,
+    names: Vec<String>,
+}
+
+/// More classes than this are no classes, but a column with something else.
+const CLASSES_MAX: usize = 1_000_000;
+
+/// A longer class name is no name.
+const CLASS_BYTES_MAX: usize = 256;
+
+impl Interner {
+    fn intern(&mut self, class: &[u8]) -> Result<u32, String> {
+        let name = str::from_utf8(class)
+            .map_err(|_| format!("the class {} is not UTF-8", shown(class)))?;
+        if let Some(number) = self.numbers.get(name) {
+            return Ok(*number);
+        }
+        if name.len() > CLASS_BYTES_MAX {
+            return Err(format!("the class is longer than {CLASS_BYTES_MAX} bytes"));
+        }
+        if self.names.len() >= CLASSES_MAX {
+            return Err(format!("there are more than {CLASSES_MAX} classes"));
+        }
+        let number = u32::try_from(self.names.len()).map_err(|_| "too many classes")?;
+        self.names.push(name.to_owned());
+        self.numbers.insert(name.to_owned(), number);
+        Ok(number)
+    }
+}
+
+/// A time field in microseconds, or what is wrong with it.
+fn parse_time(key: &str, field: &[u8]) -> Result<u64, String> {
+    match decimal::parse_millionths(field) {
+        Ok(micros) if micros <= TIME_MICROS_MAX => Ok(micros),
+        Ok(_) => Err(format!(
+            "{key} {} is too large (at most {})",
+            shown(field),
+            seconds(TIME_MICROS_MAX)
+        )),
+        Err(error) => Err(format!("{key} {} {error}", shown(field))),
+    }
+}
+
+/// A field as it can stand in a message: quoted, short, without control characters.
+fn shown(field: &[u8]) -> String {
+    const CHARS_MAX: usize = 40;
+    let text = String::from_utf8_lossy(field.trim_ascii());
+    let short: String = text
+        .chars()
+        .take(CHARS_MAX)
+        .flat_map(char::escape_debug)
+        .collect();
+    let more = if text.chars().nth(CHARS_MAX).is_some() {
+        "..."
+    } else {
+        ""
+    };
+    format!("`{short}{more}`")
+}
+
+/// Microseconds as seconds for people: `12.5 s`.
+pub(crate) fn seconds(micros: u64) -> String {
+    let fraction = format!("{:06}", micros % 1_000_000);
+    let fraction = fraction.trim_end_matches('0');
+    let point = if fraction.is_empty() { "" } else { "." };
+    format!("{}{point}{fraction} s", micros / 1_000_000)
+}
+
+#[cfg(test)]
+mod tests;
