@@ -1,0 +1,61 @@
+//! Where the daemon writes down what it decided, and where people look it up.
+//!
+//! [`SqliteStore`] is the daemon's: it holds the file's lock, and what it
+//! appends survives a crash right after. [`History`] is everybody's: it only
+//! reads, and it works while the daemon runs.
+//!
+//! # The file, for people with the `sqlite3` shell
+//!
+//! One file, format 1, in write-ahead mode (`FILE-wal` and `FILE-shm` stand
+//! beside it while it is open and belong to it). Times are in UTC; a column
+//! that ends in `_micros` is the exact time in microseconds since 1970, and the
+//! column without that ending shows it as text, to the millisecond.
+//!
+//! `meta`, one row per fact: `store` (six hexadecimal digits drawn when the
+//! file was made; every launch token begins with them), `created_at`, and
+//! `epoch` (how often a daemon has been started on this file).
+//!
+//! `decisions`, one row per fleet and cycle:
+//!
+//! | column | meaning |
+//! |---|---|
+//! | `seq` | position in the history of the whole file |
+//! | `fleet`, `cycle` | whose decision; which of this fleet, from 1 on, never repeated |
+//! | `at`, `at_micros` | when |
+//! | `epoch` | which start of the daemon decided |
+//! | `current` | instances that counted as capacity; NULL when the fleet could not be listed |
+//! | `wish` | what the policies wished for; NULL if all abstained |
+//! | `target` | what the fleet was to have; NULL when nothing could be decided |
+//! | `summary` | one line for people |
+//! | `spec` | fingerprint of the fleet's configuration |
+//! | `detail_format`, `detail` | 1, and the whole record: JSON, gzip |
+//!
+//! `actions`, one row per action of a decision:
+//!
+//! | column | meaning |
+//! |---|---|
+//! | `fleet`, `cycle`, `serial` | whose action, and which of its cycle, from 0 on |
+//! | `action` | JSON |
+//! | `planned_at`, `planned_seq` | time of the cycle and position in the history; NULL if never planned |
+//! | `outcome` | JSON; NULL while no answer is known, which is how a crash leaves it |
+//! | `acted_at`, `acted_seq` | when the answer came, and its position in the history |
+//!
+//! ```sql
+//! SELECT at, current, wish, target, summary FROM decisions WHERE fleet = 'web' ORDER BY cycle DESC LIMIT 20;
+//! SELECT cycle, action FROM actions WHERE fleet = 'web' AND outcome IS NULL;
+//! ```
+//!
+//! `SELECT writefile('decided.json.gz', detail) FROM decisions WHERE ...` gets
+//! at the whole record. Look all you like; change nothing: a file changed by
+//! hand is no record any more.
+
+mod error;
+mod history;
+mod row;
+mod schema;
+mod sqlite;
+
+pub use error::{OpenError, SqliteError};
+pub use history::{Answer, Decisions, Done, Entry, FleetHistory, History, Range};
+pub use row::summary;
+pub use sqlite::{Pruned, SqliteStore};
