@@ -119,16 +119,10 @@ fn each(tree: &[File], rule: fn(&File) -> Vec<String>) -> Vec<String> {
     tree.iter().flat_map(rule).collect()
 }
 
-/// All files of the repository, new ones before they are committed included.
+/// All files of the repository; whatever else lies about is not ours to judge.
 fn tree() -> Vec<File> {
     let listing = Command::new("git")
-        .args([
-            "ls-files",
-            "--cached",
-            "--others",
-            "--exclude-standard",
-            "-z",
-        ])
+        .args(["ls-files", "-z"])
         .current_dir(top())
         .output();
     let mut paths = match listing {
@@ -137,8 +131,8 @@ fn tree() -> Vec<File> {
             .split_terminator('\0')
             .map(str::to_owned)
             .collect(),
-        // An unpacked archive, or no git: then everything but what a build leaves.
-        _ => walk(""),
+        // An unpacked archive, or no git.
+        _ => walk_all(),
     };
     paths.sort();
     assert!(
@@ -158,23 +152,26 @@ fn tree() -> Vec<File> {
         .collect()
 }
 
-fn walk(folder: &str) -> Vec<String> {
+/// The same from the folders alone.
+fn walk_all() -> Vec<String> {
     let mut paths = Vec::new();
-    for entry in fs::read_dir(top().join(folder)).expect("a folder can be read") {
-        let entry = entry.expect("a folder can be read");
-        let name = entry.file_name().into_string().expect("paths are UTF-8");
-        let path = if folder.is_empty() {
-            name
-        } else {
-            format!("{folder}/{name}")
-        };
-        if entry.path().is_file() {
-            paths.push(path);
-        } else if ![".git", "target", "results"].contains(&path.as_str()) {
-            paths.extend(walk(&path));
-        }
+    for name in text::TOP_LEVEL {
+        walk(name, &mut paths);
     }
     paths
+}
+
+fn walk(path: &str, paths: &mut Vec<String>) {
+    let place = top().join(path);
+    if place.is_file() {
+        paths.push(path.to_owned());
+    } else if place.is_dir() {
+        for entry in fs::read_dir(place).expect("a folder can be read") {
+            let name = entry.expect("a folder can be read").file_name();
+            let name = name.into_string().expect("paths are UTF-8");
+            walk(&format!("{path}/{name}"), paths);
+        }
+    }
 }
 
 /// Fails unless `problems` are exactly those that contain `expected`, in order.
@@ -197,6 +194,6 @@ fn file(path: &str, text: &str) -> File {
 #[test]
 fn archive_without_git_is_walked() {
     let listed: BTreeSet<String> = tree().into_iter().map(|file| file.path).collect();
-    let walked: BTreeSet<String> = walk("").into_iter().collect();
+    let walked: BTreeSet<String> = walk_all().into_iter().collect();
     assert!(walked.is_superset(&listed));
 }

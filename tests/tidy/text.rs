@@ -8,7 +8,7 @@ use crate::File;
 const THIS_FILE: &str = "tests/tidy/text.rs";
 
 /// What may lie at the top of the repository.
-const TOP_LEVEL: &[&str] = &[
+pub(crate) const TOP_LEVEL: &[&str] = &[
     ".ci",
     ".gitattributes",
     ".gitignore",
