@@ -1,0 +1,441 @@
+//! Scenario files: everything about the world and nothing about the policy.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use windlass_policies::fields::{Document, Fields};
+use windlass_policies::model::{Billing, Offering};
+use windlass_policies::policy::NamedPolicy;
+use windlass_policies::problems::Problems;
+use windlass_policies::signal::{SignalSpec, standard};
+use windlass_policies::spec::{Drain, FleetSpec, Limits, Objective, read_objective};
+use windlass_policies::units::{MicroUsdPerHour, Timestamp, micros_of};
+
+use crate::distribution::Distribution;
+use crate::embedded;
+use crate::queue::{Keep, QueueSpec};
+use crate::random::Stream;
+use crate::trace::{self, Trace, TraceError};
+use crate::workload::{self, Workload, WorkloadError, WorkloadSpec};
+use crate::world::{BootTimes, World, WorldError, WorldSpec};
+
+/// The name of the one fleet and of the one offering of a scenario.
+pub const FLEET: &str = "simulated";
+
+/// In front of the name of a scenario that is part of the program.
+pub const BUILT_IN: &str = "builtin:";
+
+/// The longest interval, lag and period: a day.
+const DAY: Duration = Duration::from_hours(24);
+
+/// A world, as a file describes it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scenario {
+    /// Its file name without `.toml`.
+    pub name: String,
+    /// Where its trace is.
+    pub trace: TraceFile,
+    /// What time it is at the trace's zero; 1970 if not stated.
+    pub begins_at: Timestamp,
+    /// How the trace becomes jobs.
+    pub workload: WorkloadSpec,
+    /// The cloud.
+    pub cloud: Cloud,
+    /// Time between two cycles.
+    pub interval: Duration,
+    /// Instances that are ready at the beginning.
+    pub initial: u32,
+    /// Fewest instances.
+    pub min: u32,
+    /// Most instances.
+    pub max: u32,
+    /// What waiting is worth.
+    pub objective: Objective,
+    /// What everything random is drawn from.
+    pub seed: u64,
+}
+
+/// Where a trace is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TraceFile {
+    /// A file.
+    Path(PathBuf),
+    /// Part of the program, by file name.
+    Embedded(String),
+}
+
+/// What instances cost, how they come up and how late news of them is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cloud {
+    /// Time from a launch to the first job taken.
+    pub boot: Distribution,
+    /// What an instance costs.
+    pub price: MicroUsdPerHour,
+    /// How it is charged.
+    pub billing: Billing,
+    /// How old the instances in a listing are.
+    pub listing_lag: Duration,
+    /// Metrics are sampled at the multiples of it; zero samples at every read.
+    pub metric_period: Duration,
+    /// How long a sample takes until it can be read.
+    pub metric_lag: Duration,
+}
+
+/// Why there is no such scenario, or no run of it.
+#[derive(Debug, thiserror::Error)]
+pub enum ScenarioError {
+    /// The file cannot be read.
+    #[error("cannot read the scenario {file}")]
+    Unread {
+        /// Which file.
+        file: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// There is no such built-in scenario.
+    #[error("there is no built-in scenario `{name}`; there are {known}")]
+    NoSuch {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+    /// The file is wrong.
+    #[error("{}", problems.in_file(file))]
+    Wrong {
+        /// Which file.
+        file: String,
+        /// All that is wrong with it.
+        problems: Problems,
+    },
+    /// Its trace cannot be used.
+    #[error("the scenario {scenario} has no usable trace")]
+    Trace {
+        /// Which scenario.
+        scenario: String,
+        /// Why.
+        #[source]
+        source: TraceError,
+    },
+    /// Its trace does not become jobs.
+    #[error("the scenario {scenario} has no usable workload")]
+    Workload {
+        /// Which scenario.
+        scenario: String,
+        /// Why.
+        #[source]
+        source: WorkloadError,
+    },
+    /// There is no such world.
+    #[error("the scenario {scenario} makes no world")]
+    World {
+        /// Which scenario.
+        scenario: String,
+        /// Why.
+        #[source]
+        source: WorldError,
+    },
+}
+
+impl Scenario {
+    /// Reads `name`: a file, or `builtin:NAME`.
+    ///
+    /// # Errors
+    /// [`ScenarioError::Unread`], [`ScenarioError::NoSuch`] or
+    /// [`ScenarioError::Wrong`]. The trace is not opened yet.
+    pub fn open(name: &str) -> Result<Self, ScenarioError> {
+        match name.strip_prefix(BUILT_IN) {
+            Some(built_in) => Self::open_built_in(built_in),
+            None => Self::open_file(Path::new(name)),
+        }
+    }
+
+    /// Reads the scenario in `path`.
+    ///
+    /// # Errors
+    /// [`ScenarioError::Unread`] or [`ScenarioError::Wrong`].
+    pub fn open_file(path: &Path) -> Result<Self, ScenarioError> {
+        let file = path.display().to_string();
+        let text = fs::read_to_string(path)
+            .map_err(|source| ScenarioError::Unread { file: file.clone(), source })?;
+        let folder = path.parent().unwrap_or(Path::new("")).to_owned();
+        let name = path.file_stem().map_or(file.clone(), |stem| stem.to_string_lossy().into());
+        Self::parse(&name, &text, |trace| TraceFile::Path(folder.join(trace)))
+            .map_err(|problems| ScenarioError::Wrong { file, problems })
+    }
+
+    fn open_built_in(name: &str) -> Result<Self, ScenarioError> {
+        let Some(text) = embedded::scenario(name) else {
+            let known: Vec<&str> = embedded::SCENARIOS.iter().map(|(name, _)| *name).collect();
+            return Err(ScenarioError::NoSuch { name: name.to_owned(), known: known.join(", ") });
+        };
+        let embedded = |trace: &str| {
+            let file = trace.rsplit('/').next().unwrap_or(trace);
+            TraceFile::Embedded(file.to_owned())
+        };
+        Self::parse(name, text, embedded).map_err(|problems| ScenarioError::Wrong {
+            file: format!("{BUILT_IN}{name}"),
+            problems,
+        })
+    }
+
+    /// Reads the scenario `name` from `text`; `place` says where the trace of
+    /// a name is.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn parse(
+        name: &str,
+        text: &str,
+        place: impl Fn(&str) -> TraceFile,
+    ) -> Result<Self, Problems> {
+        Document::parse(text)?.read(|fields| {
+            let work = fields.table_or_empty("workload", read_workload);
+            let cloud = fields.table_or_empty("cloud", read_cloud);
+            let fleet = fields.table_or_empty("fleet", read_fleet);
+            let objective = fields
+                .table_or_empty("objective", |fields| Some(read_objective(fields)))
+                .unwrap_or_default();
+            let seed = fields
+                .table_or_empty("run", |fields| Some(fields.or("seed", 1_u64)))
+                .unwrap_or(1);
+            let (work, cloud, fleet) = (work?, cloud?, fleet?);
+            Some(Self {
+                name: name.to_owned(),
+                trace: place(&work.trace),
+                begins_at: work.begins_at,
+                workload: work.spec,
+                cloud,
+                interval: fleet.interval,
+                initial: fleet.initial,
+                min: fleet.min,
+                max: fleet.max,
+                objective,
+                seed,
+            })
+        })
+    }
+
+    /// The file name of the trace.
+    pub fn trace_name(&self) -> String {
+        match &self.trace {
+            TraceFile::Path(path) => {
+                path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into())
+            }
+            TraceFile::Embedded(name) => name.clone(),
+        }
+    }
+
+    /// Reads the trace.
+    ///
+    /// # Errors
+    /// [`ScenarioError::Trace`].
+    pub fn read_trace(&self) -> Result<Trace, ScenarioError> {
+        let read = match &self.trace {
+            TraceFile::Path(path) => trace::read(path),
+            TraceFile::Embedded(name) => {
+                trace::read_bytes(name, embedded::trace(name).unwrap_or_default())
+            }
+        };
+        read.map_err(|source| ScenarioError::Trace { scenario: self.name.clone(), source })
+    }
+
+    /// Turns the trace into jobs.
+    ///
+    /// # Errors
+    /// [`ScenarioError::Workload`].
+    pub fn build_workload(&self, trace: &Trace) -> Result<Workload, ScenarioError> {
+        workload::build(trace, &self.workload, self.seed)
+            .map_err(|source| ScenarioError::Workload { scenario: self.name.clone(), source })
+    }
+
+    /// What time it is when the world begins: at the start of the window.
+    pub fn world_begins_at(&self) -> Timestamp {
+        self.begins_at + Duration::from_micros(self.workload.start)
+    }
+
+    /// A world of this scenario at its beginning, for the fleet called `fleet`.
+    /// With `repeats` the jobs come again and again.
+    ///
+    /// # Errors
+    /// [`ScenarioError::World`].
+    pub fn world(
+        &self,
+        fleet: &str,
+        workload: &Workload,
+        signals: &[SignalSpec],
+        repeats: bool,
+    ) -> Result<World, ScenarioError> {
+        let queue = QueueSpec {
+            jobs: Arc::clone(&workload.jobs),
+            repeat_every: repeats.then_some(workload.length_micros),
+            keep: if repeats { Keep::Sums } else { Keep::EveryWait },
+            responses: signals.iter().any(|signal| signal.name == standard::LATENCY_P95),
+        };
+        let spec = WorldSpec {
+            fleet: fleet.to_owned(),
+            begins_at: self.world_begins_at(),
+            offerings: vec![self.offering()],
+            initial: self.initial,
+            listing_lag: self.cloud.listing_lag,
+            metric_period: self.cloud.metric_period,
+            metric_lag: self.cloud.metric_lag,
+            queue,
+        };
+        World::new(spec, self.boot_times())
+            .map_err(|source| ScenarioError::World { scenario: self.name.clone(), source })
+    }
+
+    /// The one thing that can be launched.
+    pub fn offering(&self) -> Offering {
+        Offering {
+            name: FLEET.to_owned(),
+            price: self.cloud.price,
+            billing: self.cloud.billing,
+            slots: self.workload.slots_per_instance,
+        }
+    }
+
+    /// The fleet of this scenario under `policies`, with limits that do not
+    /// bind beyond the scenario's `min` and `max`: the world judges the policy,
+    /// not somebody's settle times.
+    pub fn fleet_spec(&self, policies: Vec<NamedPolicy>, signals: Vec<SignalSpec>) -> FleetSpec {
+        FleetSpec {
+            name: FLEET.to_owned(),
+            interval: self.interval,
+            offerings: vec![self.offering()],
+            signals,
+            policies,
+            limits: Limits::unbound(self.min, self.max),
+            drain: Drain { deadline: None, busy: true },
+            objective: self.objective,
+        }
+    }
+
+    fn boot_times(&self) -> BootTimes {
+        let boot = self.cloud.boot;
+        let mut stream = Stream::new(self.seed, "boot");
+        Box::new(move || Some(boot.sample_micros(&mut stream)))
+    }
+}
+
+struct Work {
+    trace: String,
+    begins_at: Timestamp,
+    spec: WorkloadSpec,
+}
+
+fn read_workload(fields: &mut Fields<'_>) -> Option<Work> {
+    let trace = fields.required::<String>("trace", "the path of a trace, relative to this file");
+    let begins_at = fields.or("begins_at", Timestamp::EPOCH);
+    let start = fields.or("start", Duration::ZERO);
+    let length = fields.optional::<Duration>("length");
+    if length == Some(Duration::ZERO) {
+        fields.problem("length", "nothing happens in no time; write a duration such as \"2d\"");
+    }
+    let service = fields.table("service", read_distribution);
+    let busy_mean = fields.optional::<f64>("busy_mean");
+    if busy_mean.is_some_and(|busy| !(busy > 0.0 && busy.is_finite())) {
+        fields.problem("busy_mean", "write a number of busy slots above 0, such as 20.0");
+    }
+    let slots_per_instance = fields.or_within("slots_per_instance", 1, 1..=1_000);
+    Some(Work {
+        trace: trace?,
+        begins_at,
+        spec: WorkloadSpec {
+            start: micros_of(start),
+            length: length.map(micros_of),
+            service,
+            busy_mean,
+            slots_per_instance,
+        },
+    })
+}
+
+fn read_cloud(fields: &mut Fields<'_>) -> Option<Cloud> {
+    let seconds = |secs| Duration::from_secs(secs);
+    let boot = if fields.has("boot") {
+        fields.table("boot", read_distribution)
+    } else {
+        fields.required::<String>("boot", "a distribution such as { distribution = \"lognormal\", median = \"90s\", p99 = \"180s\" }");
+        None
+    };
+    let price = fields.required::<MicroUsdPerHour>("usd_per_hour", "the price of an instance, such as 0.17");
+    let increment = fields.or_within("billing_increment", seconds(1), seconds(1)..=DAY);
+    let minimum = fields.or_within("billing_minimum", seconds(60), Duration::ZERO..=DAY);
+    let listing_lag = fields.or_within("listing_lag", seconds(5), Duration::ZERO..=DAY);
+    let metric_period = fields.or_within("metric_period", seconds(60), Duration::ZERO..=DAY);
+    let metric_lag = fields.or_within("metric_lag", seconds(60), Duration::ZERO..=DAY);
+    Some(Cloud {
+        boot: boot?,
+        price: price?,
+        billing: Billing { increment, minimum },
+        listing_lag,
+        metric_period,
+        metric_lag,
+    })
+}
+
+struct FleetKeys {
+    interval: Duration,
+    initial: u32,
+    min: u32,
+    max: u32,
+}
+
+fn read_fleet(fields: &mut Fields<'_>) -> Option<FleetKeys> {
+    let minute = Duration::from_mins(1);
+    let interval = fields.or_within("interval", minute, Duration::from_secs(1)..=DAY);
+    let initial = fields.or("initial", 1_u32);
+    let min = fields.or("min", 0_u32);
+    let max = fields.required_within("max", "the most instances", 1..=100_000_u32)?;
+    if min > max {
+        fields.problem("min", format!("{min} is above max ({max})"));
+    }
+    if initial > max {
+        fields.problem("initial", format!("{initial} is above max ({max})"));
+    }
+    Some(FleetKeys { interval, initial, min, max })
+}
+
+/// `{ distribution = "lognormal", mean = "30s", cv = 1.0 }` and its kin.
+fn read_distribution(fields: &mut Fields<'_>) -> Option<Distribution> {
+    #[derive(Clone, Copy)]
+    enum Shape {
+        Constant,
+        Exponential,
+        Lognormal,
+    }
+    let shape = fields.required_word(
+        "distribution",
+        &[
+            ("constant", Shape::Constant),
+            ("exponential", Shape::Exponential),
+            ("lognormal", Shape::Lognormal),
+        ],
+    )?;
+    let made = match shape {
+        Shape::Constant => {
+            // The mean and the median of a constant are that constant.
+            let key = ["mean", "median"].into_iter().find(|key| fields.has(key)).unwrap_or("value");
+            Distribution::constant(fields.required(key, "how long, such as \"30s\"")?)
+        }
+        Shape::Exponential => {
+            Distribution::exponential(fields.required("mean", "the mean, such as \"30s\"")?)
+        }
+        Shape::Lognormal if fields.has("median") || fields.has("p99") => {
+            let median = fields.required("median", "the median, such as \"90s\"");
+            let p99 = fields.required("p99", "the 99th percentile, such as \"180s\"");
+            Distribution::lognormal_of_quantiles(median?, p99?)
+        }
+        Shape::Lognormal => {
+            let mean = fields.required("mean", "the mean, such as \"30s\" (or median and p99)");
+            let cv = fields.required("cv", "standard deviation over mean, such as 1.0");
+            Distribution::lognormal(mean?, cv?)
+        }
+    };
+    made.map_err(|message| fields.problem_here(message)).ok()
+}

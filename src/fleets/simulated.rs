@@ -1,0 +1,234 @@
+//! A cloud inside windlass, for trying it out: a simulated world whose clock
+//! runs with the real one, perhaps faster, and which outlives the daemon.
+//!
+//! The world is a pure function of its scenario and of what was asked of it
+//! when. So that is what is kept: an SQLite file beside the store has every
+//! request with its time, written before it is answered. At the next start the
+//! world is made again and the requests are repeated in it; its time goes on
+//! where the daemon left it. The file is the cloud's own and knows nothing of
+//! the store, so that one can be held against the other.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use windlass_policies::model::{Action, Epoch, FleetError, Listing, Outcome};
+use windlass_policies::ports::{Clock, FleetProvider, MetricSource};
+use windlass_policies::signal::{Readings, SignalSpec};
+use windlass_policies::units::Timestamp;
+use windlass_simulator::world::{SimulatedPorts, World};
+
+/// How long another process may hold the file before that is an error.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A simulated fleet: clock, metric source and provider at once.
+#[derive(Debug)]
+pub struct SimulatedFleet {
+    ports: SimulatedPorts,
+    log: CloudLog,
+    /// The world's time when the daemon started.
+    resumed_at: Timestamp,
+    started: Instant,
+    speed: u32,
+}
+
+/// Why there is no such cloud.
+#[derive(Debug, thiserror::Error)]
+pub enum CloudError {
+    /// The file cannot be used.
+    #[error("cannot use the simulated cloud in {}", path.display())]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// The file was made for another world.
+    #[error(
+        "the simulated cloud in {} was made for another scenario or seed; delete the file and the \
+         store beside it to begin anew, or go back to the old scenario",
+        path.display()
+    )]
+    OtherWorld {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// The file says something that no world could have been asked.
+    #[error(
+        "the simulated cloud in {} is damaged: {what}; delete the file and the store beside it to \
+         begin anew",
+        path.display()
+    )]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+}
+
+impl SimulatedFleet {
+    /// Goes on with the cloud in `path`, or begins it with `world`, which must
+    /// stand at its beginning. `fingerprint` names the scenario. The time is
+    /// at least `not_before`, so that a store never sees it run backwards.
+    ///
+    /// # Errors
+    /// If the file cannot be used or belongs to another world.
+    pub fn open(
+        path: &Path,
+        fingerprint: &str,
+        mut world: World,
+        speed: u32,
+        not_before: Option<Timestamp>,
+    ) -> Result<Self, CloudError> {
+        let log = CloudLog::open(path, fingerprint)?;
+        let left_at = log.repeat(&mut world)?;
+        let resumed_at = left_at.max(not_before.unwrap_or_default()).max(world.now());
+        world.advance(resumed_at);
+        Ok(Self {
+            ports: SimulatedPorts::new(world),
+            log,
+            resumed_at,
+            started: Instant::now(),
+            speed,
+        })
+    }
+
+    /// Lets the world catch up with the clock.
+    fn catch_up(&self) -> Timestamp {
+        let now = self.resumed_at + self.started.elapsed().saturating_mul(self.speed);
+        self.ports.with(|world| world.advance(now));
+        now
+    }
+}
+
+impl Clock for SimulatedFleet {
+    fn now(&self) -> Timestamp {
+        self.catch_up()
+    }
+}
+
+impl MetricSource for SimulatedFleet {
+    async fn read(&self, signals: &[SignalSpec], now: Timestamp) -> Readings {
+        self.ports.read(signals, now).await
+    }
+}
+
+impl FleetProvider for SimulatedFleet {
+    async fn list(&self, fleet: &str) -> Result<Listing, FleetError> {
+        let now = self.catch_up();
+        self.log.keep_time(now).map_err(|error| FleetError::Unknown(error.to_string()))?;
+        self.ports.list(fleet).await
+    }
+
+    async fn apply(&self, fleet: &str, epoch: Epoch, action: &Action) -> Outcome {
+        let now = self.catch_up();
+        // Written first: what is answered must still be so after a crash.
+        if let Err(error) = self.log.append(now, epoch, fleet, action) {
+            return Outcome::Failed(FleetError::Unknown(error.to_string()));
+        }
+        self.ports.apply(fleet, epoch, action).await
+    }
+}
+
+/// Every request to a world, and how far its time has come.
+#[derive(Debug)]
+struct CloudLog {
+    connection: Connection,
+    path: PathBuf,
+}
+
+/// `requests`: what was asked of the cloud, in order. `clock`: one row, the
+/// latest time the fleet was listed at. `world`: one row, which world it is.
+const SCHEMA: &str = "
+    CREATE TABLE IF NOT EXISTS world (
+        only INTEGER PRIMARY KEY CHECK (only = 1),
+        fingerprint TEXT NOT NULL
+    );
+    CREATE TABLE IF NOT EXISTS clock (
+        only INTEGER PRIMARY KEY CHECK (only = 1),
+        micros INTEGER NOT NULL
+    );
+    CREATE TABLE IF NOT EXISTS requests (
+        serial INTEGER PRIMARY KEY,
+        micros INTEGER NOT NULL,
+        epoch INTEGER NOT NULL,
+        fleet TEXT NOT NULL,
+        action TEXT NOT NULL
+    );
+";
+
+impl CloudLog {
+    fn open(path: &Path, fingerprint: &str) -> Result<Self, CloudError> {
+        let failed = |source| CloudError::File { path: path.to_owned(), source };
+        let connection = Connection::open(path).map_err(failed)?;
+        connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
+        connection.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
+        // A real cloud would not forget a request in a power cut either.
+        connection.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
+        connection.execute_batch(SCHEMA).map_err(failed)?;
+        connection
+            .execute("INSERT OR IGNORE INTO world VALUES (1, ?1)", [fingerprint])
+            .map_err(failed)?;
+        let known: String = connection
+            .query_row("SELECT fingerprint FROM world", [], |row| row.get(0))
+            .map_err(failed)?;
+        if known != fingerprint {
+            return Err(CloudError::OtherWorld { path: path.to_owned() });
+        }
+        Ok(Self { connection, path: path.to_owned() })
+    }
+
+    /// Asks `world` again for everything it was asked for, and says how far
+    /// its time had come.
+    fn repeat(&self, world: &mut World) -> Result<Timestamp, CloudError> {
+        let failed = |source| CloudError::File { path: self.path.clone(), source };
+        let mut query = self
+            .connection
+            .prepare("SELECT micros, epoch, fleet, action FROM requests ORDER BY serial")
+            .map_err(failed)?;
+        let mut rows = query.query([]).map_err(failed)?;
+        while let Some(row) = rows.next().map_err(failed)? {
+            let at = Timestamp::from_micros(row.get(0).map_err(failed)?);
+            let epoch = Epoch(row.get(1).map_err(failed)?);
+            let fleet: String = row.get(2).map_err(failed)?;
+            let text: String = row.get(3).map_err(failed)?;
+            let action: Action = serde_json::from_str(&text).map_err(|error| {
+                CloudError::Damaged { path: self.path.clone(), what: format!("{text}: {error}") }
+            })?;
+            world.advance(at);
+            world.apply(&fleet, epoch, &action);
+        }
+        let time: Option<u64> = self
+            .connection
+            .query_row("SELECT micros FROM clock", [], |row| row.get(0))
+            .optional()
+            .map_err(failed)?;
+        Ok(Timestamp::from_micros(time.unwrap_or(0)))
+    }
+
+    fn keep_time(&self, now: Timestamp) -> Result<(), rusqlite::Error> {
+        self.connection
+            .prepare_cached("INSERT OR REPLACE INTO clock VALUES (1, ?1)")?
+            .execute([now.micros()])?;
+        Ok(())
+    }
+
+    fn append(
+        &self,
+        now: Timestamp,
+        epoch: Epoch,
+        fleet: &str,
+        action: &Action,
+    ) -> Result<(), rusqlite::Error> {
+        let text = serde_json::to_string(action).expect("an action is plain data");
+        self.connection
+            .prepare_cached(
+                "INSERT INTO requests (micros, epoch, fleet, action) VALUES (?1, ?2, ?3, ?4)",
+            )?
+            .execute(params![now.micros(), epoch.0, fleet, text])?;
+        Ok(())
+    }
+}
