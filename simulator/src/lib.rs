@@ -2,4 +2,7 @@
 
 pub mod distribution;
 pub mod random;
+#[cfg(test)]
+mod testing;
 pub mod trace;
+pub mod workload;

@@ -385,6 +385,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::testing::properties(64))]
+
         #[test]
         fn draws_stay_in_their_ranges(seed: u64, name in ".{0,12}", bound in 1_u64..) {
             let mut stream = Stream::new(seed, &name);

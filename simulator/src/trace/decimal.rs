@@ -224,7 +224,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
+        #![proptest_config(crate::testing::properties(64))]
 
         #[test]
         fn written_and_read_again_is_the_same(millionths: u64, moved in 0_u32..12) {

@@ -274,7 +274,7 @@ fn traces_in_memory_are_checked() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(crate::testing::properties(64))]
 
     #[test]
     fn any_bytes_are_a_trace_or_an_error_with_a_line(
