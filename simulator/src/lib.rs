@@ -1,1 +1,4 @@
 //! A deterministic cloud.
+
+pub mod queue;
+pub mod world;
