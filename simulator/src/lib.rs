@@ -1,8 +1,20 @@
-//! A deterministic cloud.
+//! A deterministic cloud, queue and clock for windlass: what replays traces
+//! through the very code that decides in production.
+//!
+//! Same inputs and seed, same bytes, on every machine: nothing here reads a
+//! clock, the environment, a socket or a random source that was not handed to
+//! it, and files only where a trace or a scenario is opened.
 
 pub mod distribution;
+pub mod embedded;
+pub mod engine;
+pub mod faults;
+pub mod queue;
 pub mod random;
+pub mod scenario;
+pub mod score;
 #[cfg(test)]
 mod testing;
 pub mod trace;
 pub mod workload;
+pub mod world;

@@ -1,0 +1,519 @@
+//! The jobs' way through the workers: one queue, first come, first served.
+//!
+//! Time is whole microseconds from 0. At equal times the order is boot, tick,
+//! departure, arrival, and every horizon of [`Queue::advance`] is such a tick:
+//! at the horizon T, a worker that becomes ready at T is ready and has taken a
+//! waiting job, a job that ends at T is still in service, and a job that
+//! arrives at T has not arrived. What is done to the workers between two
+//! horizons happens at that tick, all at once: the jobs and slots it frees are
+//! handed out right after it, before the departures of the same instant.
+//!
+//! A job goes to the slot that has been free longest; of slots free since the
+//! same instant to one that booted or was put back to work before one that
+//! finished a job, and then to the lowest number.
+//!
+//! No event is kept: between two horizons the slots are fixed, so each job
+//! starts at the later of its arrival and the time the first slot becomes
+//! free, and the queue is a range of job numbers. The result does not depend
+//! on how time is cut into horizons.
+
+mod jobs;
+mod slots;
+mod spread;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+pub use jobs::{JOB_TIME_MAX, JobColumns, JobsError};
+pub use spread::{Quantiles, Spread};
+pub(crate) use spread::{quantile, ratio};
+
+use jobs::{Batch, Jobs, narrow, wide};
+use slots::{Freed, InHand, Slots, Start};
+
+/// The most slots the workers of one queue should have together: with so many,
+/// the queue's clock runs for more than a year.
+pub const SLOTS_MAX: u32 = 1 << 18;
+
+/// Which jobs there are and what is kept of them.
+#[derive(Clone, Debug)]
+pub struct QueueSpec {
+    /// The jobs.
+    pub jobs: Arc<JobColumns>,
+    /// After this many microseconds the jobs arrive again, and so on for ever.
+    /// Longer than the last arrival.
+    pub repeat_every: Option<u64>,
+    /// What is kept of each job.
+    pub keep: Keep,
+    /// Whether response times of finished jobs are collected for
+    /// [`Queue::take_finished`].
+    pub responses: bool,
+}
+
+/// What is kept of each job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// Every wait, so that quantiles are exact: 8 bytes a job.
+    EveryWait,
+    /// Sums only; memory does not grow with the jobs.
+    Sums,
+}
+
+/// The name of a worker in the queue; never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct WorkerId(u64);
+
+/// What a worker is doing at the tick of the last horizon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WorkerState {
+    /// Slots with a job.
+    pub busy: u32,
+    /// Since when it has had no job, if it is ready and has none. Becoming
+    /// ready and being put back to work count as having just had one.
+    pub idle_since: Option<u64>,
+}
+
+/// The whole queue at the tick of the last horizon.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Jobs that have arrived so far.
+    pub arrivals: u64,
+    /// Jobs that have been finished so far.
+    pub completions: u64,
+    /// Jobs waiting.
+    pub backlog: u64,
+    /// Slots with a job, those of fenced workers too: jobs being worked on.
+    pub busy: u64,
+    /// Age of the longest waiting job in microseconds; 0 if none waits.
+    pub oldest_age: u64,
+    /// Slots of ready workers, fenced or not.
+    pub ready_slots: u64,
+    /// Busy slots times microseconds so far, lost work too.
+    pub busy_micros: u128,
+    /// Ready slots times microseconds so far.
+    pub ready_micros: u128,
+}
+
+/// All jobs up to the last horizon. What is unfinished counts its time so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct JobTotals {
+    /// Jobs that have arrived.
+    pub jobs: u64,
+    /// Those of them that wait or are in service.
+    pub unfinished: u64,
+    /// From arrival to the start of the service that counts.
+    pub wait: Spread,
+    /// From arrival to the end of service.
+    pub response: Spread,
+    /// Jobs that were taken from a removed worker and had to begin again.
+    pub redone: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Worker {
+    slots: Range<u32>,
+    ready_at: u64,
+    fenced: bool,
+}
+
+/// A job that was lost with its worker and must begin again.
+#[derive(Clone, Copy, Debug)]
+struct Lost {
+    job: u64,
+    /// When it was lost: it cannot start before.
+    at: u64,
+}
+
+/// Sums over all jobs that have been started and not lost.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sums {
+    wait: u128,
+    service: u128,
+}
+
+/// One first-come-first-served queue and the workers that serve it.
+#[derive(Debug)]
+pub struct Queue {
+    jobs: Jobs,
+    keep: Keep,
+    collect_responses: bool,
+    now: u64,
+    slots: Slots,
+    workers: BTreeMap<WorkerId, Worker>,
+    worker_next: u64,
+    /// Number of the first job that was never started.
+    head: u64,
+    /// Number of the first job that has not arrived.
+    arrived: u64,
+    /// In front of the queue. Invariant: sorted by job, all before `head`.
+    lost: Vec<Lost>,
+    sums: Sums,
+    waits: Vec<u64>,
+    /// End and response time of jobs whose end nobody has asked for yet.
+    responses: Vec<(u64, u64)>,
+    redone: u64,
+    lost_micros: u128,
+    /// Ready time of the slots of workers that are gone.
+    ready_micros_gone: u128,
+}
+
+impl Queue {
+    /// An empty queue at time 0, without workers.
+    ///
+    /// # Errors
+    /// If the jobs repeat before they have all arrived.
+    pub fn new(spec: QueueSpec) -> Result<Self, JobsError> {
+        Ok(Self {
+            jobs: Jobs::new(spec.jobs, spec.repeat_every)?,
+            keep: spec.keep,
+            collect_responses: spec.responses,
+            now: 0,
+            slots: Slots::new(),
+            workers: BTreeMap::new(),
+            worker_next: 0,
+            head: 0,
+            arrived: 0,
+            lost: Vec::new(),
+            sums: Sums::default(),
+            waits: Vec::new(),
+            responses: Vec::new(),
+            redone: 0,
+            lost_micros: 0,
+            ready_micros_gone: 0,
+        })
+    }
+
+    /// The last horizon.
+    pub fn now(&self) -> u64 {
+        self.now
+    }
+
+    /// Replays everything before the tick at `horizon`. An earlier horizon
+    /// than the last one changes nothing.
+    ///
+    /// # Panics
+    /// Beyond the end of the queue's clock: 285 years with up to 1,024 slots,
+    /// half of that with each doubling of the slots.
+    pub fn advance(&mut self, horizon: u64) {
+        if horizon < self.now {
+            return;
+        }
+        assert!(
+            horizon <= self.slots.horizon_max(self.jobs.service_max()),
+            "so many slots and so long a time do not fit into the queue's clock"
+        );
+        self.now = horizon;
+        self.arrived = self.jobs.arrived(horizon, self.arrived);
+        self.restart_lost();
+        if self.lost.is_empty() {
+            match (self.keep, self.collect_responses) {
+                (Keep::EveryWait, true) => self.serve::<true, true>(),
+                (Keep::EveryWait, false) => self.serve::<true, false>(),
+                (Keep::Sums, true) => self.serve::<false, true>(),
+                (Keep::Sums, false) => self.serve::<false, false>(),
+            }
+        }
+    }
+
+    fn serve<const KEEP: bool, const RESPONSES: bool>(&mut self) {
+        while self.head < self.arrived && self.slots.any_free(self.now) {
+            let batch = self.jobs.batch(self.head, self.arrived);
+            let mut sums = self.sums;
+            if KEEP {
+                self.waits.reserve(batch.arrivals.len());
+            }
+            let (waits, responses) = (&mut self.waits, &mut self.responses);
+            self.head += self.slots.serve(batch, self.now, |start| {
+                sums.wait += u128::from(start.wait);
+                sums.service += u128::from(start.service);
+                if KEEP {
+                    waits.push(start.wait);
+                }
+                if RESPONSES {
+                    responses.push((start.end, start.wait + start.service));
+                }
+            });
+            self.sums = sums;
+        }
+    }
+
+    /// Starts lost jobs again as far as there are free slots.
+    fn restart_lost(&mut self) {
+        let mut restarted = 0;
+        for lost in &self.lost {
+            let service = self.jobs.service(lost.job);
+            // As if it arrived when it was lost; its wait is counted from its
+            // arrival all the same.
+            let batch = Batch {
+                first: lost.job,
+                arrivals: &[lost.at],
+                services: &[service],
+                offset: 0,
+            };
+            let before = lost.at - self.jobs.arrival(lost.job);
+            let mut started = None;
+            self.slots.serve(batch, self.now, |start| {
+                started = Some(Start {
+                    wait: before + start.wait,
+                    ..start
+                });
+            });
+            let Some(start) = started else { break };
+            restarted += 1;
+            self.sums.wait += u128::from(start.wait);
+            self.sums.service += u128::from(start.service);
+            if let Some(wait) = self.waits.get_mut(narrow(lost.job)) {
+                *wait = start.wait;
+            }
+            if self.collect_responses {
+                self.responses.push((start.end, start.wait + start.service));
+            }
+        }
+        self.lost.drain(..restarted);
+    }
+
+    /// Adds a worker with `slots` slots that is ready at `ready_at`, or at
+    /// once if that is past.
+    pub fn add(&mut self, slots: u32, ready_at: u64) -> WorkerId {
+        let ready_at = ready_at.max(self.now);
+        let slots = self.slots.add(slots, ready_at);
+        let id = WorkerId(self.worker_next);
+        self.worker_next += 1;
+        self.workers.insert(
+            id,
+            Worker {
+                slots,
+                ready_at,
+                fenced: false,
+            },
+        );
+        id
+    }
+
+    /// Lets `worker` take no new jobs; it goes on with those in hand.
+    pub fn fence(&mut self, worker: WorkerId) {
+        let Some(worker) = self.workers.get_mut(&worker) else {
+            return;
+        };
+        if !worker.fenced {
+            worker.fenced = true;
+            self.slots.withdraw(&worker.slots);
+        }
+    }
+
+    /// Lets `worker` take jobs again.
+    pub fn unfence(&mut self, worker: WorkerId) {
+        let Some(worker) = self.workers.get_mut(&worker) else {
+            return;
+        };
+        if !worker.fenced {
+            return;
+        }
+        worker.fenced = false;
+        for slot in worker.slots.clone() {
+            let idle = self.slots.in_hand(slot, self.now).is_none();
+            if idle && self.slots.free_at(slot) <= self.now {
+                // It could not have taken a job before now.
+                self.slots.set(slot, self.now, Freed::Fresh);
+            }
+        }
+        self.slots.offer(worker.slots.clone());
+    }
+
+    /// Removes `worker`. Jobs it has in hand go back to the front of the
+    /// queue, in the order of their arrival, and begin again. Returns how many
+    /// those were.
+    pub fn remove(&mut self, worker: WorkerId) -> u64 {
+        let Some(Worker {
+            slots,
+            ready_at,
+            fenced,
+        }) = self.workers.remove(&worker)
+        else {
+            return 0;
+        };
+        if !fenced {
+            self.slots.withdraw(&slots);
+        }
+        let ready = u128::from(self.now.saturating_sub(ready_at));
+        self.ready_micros_gone += ready * u128::from(slots.end - slots.start);
+        let in_hand: Vec<InHand> = slots
+            .clone()
+            .filter_map(|slot| self.slots.in_hand(slot, self.now))
+            .collect();
+        for hand in &in_hand {
+            self.lose(*hand);
+        }
+        self.lost.sort_unstable_by_key(|lost| lost.job);
+        self.slots.release(slots);
+        wide(in_hand.len())
+    }
+
+    /// Undoes the start of a job.
+    fn lose(&mut self, InHand { job, end }: InHand) {
+        let service = self.jobs.service(job);
+        let start = end - service;
+        let response = end - self.jobs.arrival(job);
+        self.sums.wait -= u128::from(response - service);
+        self.sums.service -= u128::from(service);
+        self.lost_micros += u128::from(self.now - start);
+        self.redone += 1;
+        if let Some(at) = self
+            .responses
+            .iter()
+            .position(|entry| *entry == (end, response))
+        {
+            self.responses.swap_remove(at);
+        }
+        self.lost.push(Lost { job, at: self.now });
+    }
+
+    /// What `worker` is doing; `None` if it is not there.
+    pub fn state(&self, worker: WorkerId) -> Option<WorkerState> {
+        let Worker {
+            slots, ready_at, ..
+        } = self.workers.get(&worker)?;
+        let in_hand = |slot: &u32| self.slots.in_hand(*slot, self.now).is_some();
+        let busy = slots.clone().filter(in_hand).count();
+        let idle_since = slots.clone().map(|slot| self.slots.free_at(slot)).max();
+        Some(WorkerState {
+            busy: u32::try_from(busy).unwrap_or(u32::MAX),
+            idle_since: idle_since.filter(|_| busy == 0 && *ready_at <= self.now),
+        })
+    }
+
+    /// The whole queue at the last horizon.
+    pub fn snapshot(&self) -> Snapshot {
+        let mut remaining = 0;
+        let mut seen = Snapshot {
+            ready_micros: self.ready_micros_gone,
+            ..Snapshot::default()
+        };
+        for worker in self
+            .workers
+            .values()
+            .filter(|worker| worker.ready_at <= self.now)
+        {
+            let slots = u64::from(worker.slots.end - worker.slots.start);
+            seen.ready_slots += slots;
+            seen.ready_micros += u128::from(slots) * u128::from(self.now - worker.ready_at);
+            for hand in worker
+                .slots
+                .clone()
+                .filter_map(|slot| self.slots.in_hand(slot, self.now))
+            {
+                seen.busy += 1;
+                remaining += u128::from(hand.end - self.now);
+            }
+        }
+        seen.arrivals = self.arrived;
+        seen.backlog = self.backlog();
+        seen.completions = self.arrived - seen.backlog - seen.busy;
+        seen.oldest_age = self
+            .waiting()
+            .next()
+            .map_or(0, |job| self.now - self.jobs.arrival(job));
+        seen.busy_micros = self.sums.service + self.lost_micros - remaining;
+        seen
+    }
+
+    /// Response times, in microseconds, of the jobs that were finished since
+    /// this was last asked; in no particular order. Empty unless
+    /// [`QueueSpec::responses`] is set.
+    pub fn take_finished(&mut self) -> Vec<u64> {
+        let now = self.now;
+        self.responses
+            .extract_if(.., |(end, _)| *end < now)
+            .map(|(_, response)| response)
+            .collect()
+    }
+
+    /// The waits of all started jobs in the order of their first start, which
+    /// is that of their arrival; a lost job that waits again shows the wait
+    /// before its last start. Empty unless [`Keep::EveryWait`].
+    pub fn waits(&self) -> &[u64] {
+        &self.waits
+    }
+
+    /// All jobs so far.
+    pub fn totals(&self) -> JobTotals {
+        let in_service = |worker: &Worker| {
+            let slots = worker.slots.clone();
+            slots
+                .filter_map(|slot| self.slots.in_hand(slot, self.now))
+                .collect::<Vec<_>>()
+        };
+        let in_hand: Vec<InHand> = self.workers.values().flat_map(in_service).collect();
+        let remaining: u128 = in_hand
+            .iter()
+            .map(|hand| u128::from(hand.end - self.now))
+            .sum();
+        let so_far = |job: u64| u128::from(self.now - self.jobs.arrival(job));
+        let waiting: u128 = self.waiting().map(so_far).sum();
+        let spread = |sum_micros, quantiles| Spread {
+            count: self.arrived,
+            sum_micros,
+            quantiles,
+        };
+        let (wait, response) = match self.keep {
+            Keep::EveryWait => {
+                let (wait, response) = self.quantiles();
+                (Some(wait), Some(response))
+            }
+            Keep::Sums => (None, None),
+        };
+        JobTotals {
+            jobs: self.arrived,
+            unfinished: self.backlog() + wide(in_hand.len()),
+            wait: spread(self.sums.wait + waiting, wait),
+            response: spread(
+                self.sums.wait + self.sums.service - remaining + waiting,
+                response,
+            ),
+            redone: self.redone,
+        }
+    }
+
+    /// Exact quantiles of waits and responses.
+    fn quantiles(&self) -> (Quantiles, Quantiles) {
+        let mut waits = Vec::with_capacity(narrow(self.arrived));
+        waits.extend_from_slice(&self.waits);
+        waits.resize(narrow(self.arrived), 0);
+        let mut responses = waits.clone();
+        let mut from = 0;
+        while from < self.head {
+            let batch = self.jobs.batch(from, self.head);
+            let range = narrow(from)..narrow(from) + batch.arrivals.len();
+            for ((response, arrival), service) in responses[range]
+                .iter_mut()
+                .zip(batch.arrivals)
+                .zip(batch.services)
+            {
+                // Unfinished ones count their time so far.
+                *response = (*response + service).min(self.now - arrival - batch.offset);
+            }
+            from += wide(batch.arrivals.len());
+        }
+        for job in self.waiting() {
+            let so_far = self.now - self.jobs.arrival(job);
+            waits[narrow(job)] = so_far;
+            responses[narrow(job)] = so_far;
+        }
+        (Quantiles::of(&mut waits), Quantiles::of(&mut responses))
+    }
+
+    fn backlog(&self) -> u64 {
+        self.arrived - self.head + wide(self.lost.len())
+    }
+
+    /// Numbers of all waiting jobs, first in line first.
+    fn waiting(&self) -> impl Iterator<Item = u64> {
+        self.lost
+            .iter()
+            .map(|lost| lost.job)
+            .chain(self.head..self.arrived)
+    }
+}

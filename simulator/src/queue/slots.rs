@@ -1,0 +1,282 @@
+//! The slots that serve jobs, ordered by when each can take the next one.
+//!
+//! A slot is one number: the time it becomes free, one bit for what makes it
+//! free, and the slot's own number, packed into a `u64` so that one comparison
+//! orders them. Between two horizons the set of slots is fixed and first come,
+//! first served needs nothing else: the next job starts at the later of its
+//! arrival and the least of these numbers (Kiefer and Wolfowitz), which is
+//! then replaced. Departures are never events.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::ops::Range;
+
+use super::jobs::{Batch, narrow};
+
+/// Bits for slot numbers to begin with: 1,024 slots leave 285 years of
+/// microseconds. Each doubling of the slots halves the years.
+const SLOT_BITS_MIN: u32 = 10;
+
+/// What makes a slot free. At equal times a boot comes first, so that it takes
+/// a waiting job before the departure next to it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Freed {
+    /// It was added, or put back to work: it has no job.
+    Fresh,
+    /// Its job ends.
+    Departure,
+}
+
+/// A job that has just been given to a slot.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Start {
+    /// From arrival to start.
+    pub(super) wait: u64,
+    /// How long it takes.
+    pub(super) service: u64,
+    /// When it ends, if nothing happens to its slot.
+    pub(super) end: u64,
+}
+
+/// One slot.
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    key: u64,
+    /// The number of its last job; of no meaning before the first.
+    job: u64,
+}
+
+/// A job in a slot's hands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct InHand {
+    /// Its number.
+    pub(super) job: u64,
+    /// When it will end.
+    pub(super) end: u64,
+}
+
+/// All slots; those on offer take jobs.
+#[derive(Debug)]
+pub(super) struct Slots {
+    bits: u32,
+    all: Vec<Slot>,
+    /// Blocks of slot numbers that are in use no more, by length.
+    spare: BTreeMap<u32, BTreeSet<u32>>,
+    /// Keys of the slots on offer. Invariant: equal to the key of their slot.
+    offered: BinaryHeap<Reverse<u64>>,
+}
+
+impl Slots {
+    pub(super) fn new() -> Self {
+        Self {
+            bits: SLOT_BITS_MIN,
+            all: Vec::new(),
+            spare: BTreeMap::new(),
+            offered: BinaryHeap::new(),
+        }
+    }
+
+    /// `count` slots side by side that become free at `ready_at`; on offer at
+    /// once. The lowest numbers that nobody uses.
+    pub(super) fn add(&mut self, count: u32, ready_at: u64) -> Range<u32> {
+        let first = self
+            .spare
+            .get_mut(&count)
+            .and_then(BTreeSet::pop_first)
+            .unwrap_or_else(|| {
+                let first = u32::try_from(self.all.len()).unwrap_or(u32::MAX);
+                let length = narrow(u64::from(first) + u64::from(count));
+                self.all.resize(length, Slot { key: 0, job: 0 });
+                self.widen();
+                first
+            });
+        let range = first..first + count;
+        for slot in range.clone() {
+            self.set(slot, ready_at, Freed::Fresh);
+        }
+        self.offer(range.clone());
+        range
+    }
+
+    /// Gives the numbers of `range` back. They must not be on offer.
+    pub(super) fn release(&mut self, range: Range<u32>) {
+        self.spare
+            .entry(range.end - range.start)
+            .or_default()
+            .insert(range.start);
+    }
+
+    /// Puts the slots of `range` on offer; they must not be already.
+    pub(super) fn offer(&mut self, range: Range<u32>) {
+        self.offered
+            .extend(range.map(|slot| Reverse(self.all[index(slot)].key)));
+    }
+
+    /// Takes the slots of `range` off offer; they go on with their jobs.
+    pub(super) fn withdraw(&mut self, range: &Range<u32>) {
+        let mask = self.mask();
+        // Rare against the jobs served, so the heap may be rebuilt.
+        self.offered.retain(|Reverse(key)| {
+            let slot = key & mask;
+            slot < u64::from(range.start) || slot >= u64::from(range.end)
+        });
+    }
+
+    /// Says that `slot`, which must not be on offer, is free from `at` on.
+    pub(super) fn set(&mut self, slot: u32, at: u64, freed: Freed) {
+        self.all[index(slot)].key = self.pack(at, freed, slot);
+    }
+
+    /// The job that `slot` has in hand at the tick of `now`. A job that ends
+    /// at `now` still is: a tick comes before the departures of its instant.
+    pub(super) fn in_hand(&self, slot: u32, now: u64) -> Option<InHand> {
+        let Slot { key, job } = self.all[index(slot)];
+        let end = key >> (self.bits + 1);
+        (self.freed(key) == Freed::Departure && end >= now).then_some(InHand { job, end })
+    }
+
+    /// Since when, or from when on, `slot` is free.
+    pub(super) fn free_at(&self, slot: u32) -> u64 {
+        self.all[index(slot)].key >> (self.bits + 1)
+    }
+
+    /// The latest horizon at which no key can overflow, if jobs take at most
+    /// `service_max`.
+    pub(super) fn horizon_max(&self, service_max: u64) -> u64 {
+        (self.time_max() - 1).saturating_sub(service_max)
+    }
+
+    /// Serves the jobs of `batch`, all of which have arrived before the tick
+    /// of `horizon`, in order, until one could only start after that tick.
+    /// Returns how many were started. This is the hot loop.
+    pub(super) fn serve(
+        &mut self,
+        batch: Batch<'_>,
+        horizon: u64,
+        mut note: impl FnMut(Start),
+    ) -> u64 {
+        let limit = self.pack(horizon, Freed::Departure, 0);
+        let (shift, mask, departure) = (self.bits + 1, self.mask(), 1 << self.bits);
+        let mut job = batch.first;
+        for (arrival, service) in batch.arrivals.iter().zip(batch.services) {
+            let Some(mut least) = self.offered.peek_mut() else {
+                break;
+            };
+            let Reverse(key) = *least;
+            if key >= limit {
+                break;
+            }
+            let arrival = arrival + batch.offset;
+            let start = arrival.max(key >> shift);
+            let end = start + service;
+            let slot = key & mask;
+            let key = end << shift | departure | slot;
+            *least = Reverse(key);
+            self.all[narrow(slot)] = Slot { key, job };
+            note(Start {
+                wait: start - arrival,
+                service: *service,
+                end,
+            });
+            job += 1;
+        }
+        job - batch.first
+    }
+
+    /// Whether a slot on offer is free at the tick of `horizon`.
+    pub(super) fn any_free(&self, horizon: u64) -> bool {
+        let limit = self.pack(horizon, Freed::Departure, 0);
+        self.offered.peek().is_some_and(|Reverse(key)| *key < limit)
+    }
+
+    /// Makes room for the numbers of all slots in the keys.
+    fn widen(&mut self) {
+        let bits = usize::BITS - self.all.len().saturating_sub(1).leading_zeros();
+        if bits <= self.bits {
+            return;
+        }
+        let (old, mask) = (self.bits, self.mask());
+        let time_max = u64::MAX >> (bits + 1);
+        let wider = |key: u64| {
+            // What was further away than the narrower field can say is still
+            // further away than any horizon.
+            let time = (key >> (old + 1)).min(time_max);
+            let departure = key >> old & 1;
+            (time << 1 | departure) << bits | key & mask
+        };
+        for slot in &mut self.all {
+            slot.key = wider(slot.key);
+        }
+        let keys = std::mem::take(&mut self.offered).into_iter();
+        self.offered = keys.map(|Reverse(key)| Reverse(wider(key))).collect();
+        self.bits = bits;
+    }
+
+    fn pack(&self, at: u64, freed: Freed, slot: u32) -> u64 {
+        let departure = match freed {
+            Freed::Fresh => 0,
+            Freed::Departure => 1,
+        };
+        (at.min(self.time_max()) << 1 | departure) << self.bits | u64::from(slot)
+    }
+
+    fn freed(&self, key: u64) -> Freed {
+        if key >> self.bits & 1 == 0 {
+            Freed::Fresh
+        } else {
+            Freed::Departure
+        }
+    }
+
+    fn time_max(&self) -> u64 {
+        u64::MAX >> (self.bits + 1)
+    }
+
+    fn mask(&self) -> u64 {
+        (1 << self.bits) - 1
+    }
+}
+
+fn index(slot: u32) -> usize {
+    narrow(u64::from(slot))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_keep_their_meaning_when_slots_become_many() {
+        let mut slots = Slots::new();
+        let first = slots.add(3, 5);
+        slots.set(1, 70, Freed::Departure);
+        slots.withdraw(&first);
+        slots.offer(first);
+        assert_eq!(slots.horizon_max(7), (1 << 53) - 1 - 1 - 7);
+        let second = slots.add(5_000, 1 << 60);
+        assert_eq!(slots.bits, 13);
+        assert_eq!(slots.horizon_max(0), (1 << 50) - 2);
+        assert_eq!(second, 3..5_003);
+        assert_eq!([0, 1, 2].map(|slot| slots.free_at(slot)), [5, 70, 5]);
+        assert_eq!(slots.in_hand(1, 70), Some(InHand { job: 0, end: 70 }));
+        assert_eq!(slots.in_hand(1, 71), None);
+        assert_eq!(slots.in_hand(0, 0), None);
+        assert_eq!(slots.free_at(3), (1 << 50) - 1, "beyond every horizon");
+        assert!(slots.any_free(5) && !slots.any_free(4));
+    }
+
+    #[test]
+    fn numbers_are_used_again_lowest_first() {
+        let mut slots = Slots::new();
+        let ranges: Vec<Range<u32>> = [2, 2, 1, 2].map(|count| slots.add(count, 0)).into();
+        assert_eq!(ranges, [0..2, 2..4, 4..5, 5..7]);
+        for range in [ranges[1].clone(), ranges[0].clone(), ranges[2].clone()] {
+            slots.withdraw(&range);
+            slots.release(range);
+        }
+        assert_eq!(
+            [2, 1, 1, 2].map(|count| slots.add(count, 0)),
+            [0..2, 4..5, 7..8, 2..4]
+        );
+    }
+}

@@ -1,0 +1,134 @@
+//! The instances there are and were, and which of them a listing shows.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use windlass_policies::model::{InstanceId, LaunchToken, Phase};
+
+use crate::queue::WorkerId;
+
+/// One instance, all times in microseconds of the world.
+#[derive(Clone, Debug)]
+pub(super) struct Record {
+    pub(super) id: InstanceId,
+    /// Index of its offering.
+    pub(super) offering: usize,
+    pub(super) token: Option<LaunchToken>,
+    pub(super) launched_at: u64,
+    /// When its boot ends; `None` if it never does.
+    pub(super) ready_at: Option<u64>,
+    pub(super) ended_at: Option<u64>,
+    pub(super) fenced: bool,
+    /// Its place in the queue; `None` if it never becomes ready or has ended.
+    pub(super) worker: Option<WorkerId>,
+}
+
+impl Record {
+    /// Where it stood `lag` before `now`.
+    pub(super) fn phase(&self, now: u64, lag: u64) -> Phase {
+        let ready = self
+            .ready_at
+            .is_some_and(|at| at.saturating_add(lag) <= now);
+        // The initial ones were ready before anybody could look.
+        if ready || self.ready_at == Some(0) && self.token.is_none() {
+            Phase::Ready
+        } else {
+            Phase::Booting
+        }
+    }
+
+    /// Whether a listing of `now` that is `lag` old shows it, if it was not
+    /// [forgotten](Roster::forget_ended).
+    pub(super) fn listed(&self, now: u64, lag: u64) -> bool {
+        self.token.is_none() || self.launched_at.saturating_add(lag) <= now
+    }
+}
+
+/// All instances. Those that have ended are remembered, so that what was done
+/// can be asked for again.
+#[derive(Debug, Default)]
+pub(super) struct Roster {
+    records: Vec<Record>,
+    by_id: BTreeMap<InstanceId, usize>,
+    /// Launched, and not yet gone from the listings.
+    shown: BTreeMap<InstanceId, usize>,
+    /// Ended and still in the listings, in the order they ended.
+    leaving: VecDeque<usize>,
+    by_token: BTreeMap<LaunchToken, Vec<InstanceId>>,
+    alive: u32,
+    alive_peak: u32,
+}
+
+impl Roster {
+    /// The name the next instance gets.
+    pub(super) fn next_id(&self) -> InstanceId {
+        InstanceId::new(&format!("sim-{:06}", self.records.len() + 1))
+    }
+
+    pub(super) fn add(&mut self, record: Record) {
+        let place = self.records.len();
+        self.by_id.insert(record.id.clone(), place);
+        self.shown.insert(record.id.clone(), place);
+        self.records.push(record);
+        self.alive += 1;
+        self.alive_peak = self.alive_peak.max(self.alive);
+    }
+
+    pub(super) fn remember(&mut self, token: LaunchToken, instances: Vec<InstanceId>) {
+        self.by_token.insert(token, instances);
+    }
+
+    /// What `token` launched, if it was used before.
+    pub(super) fn launched_by(&self, token: &LaunchToken) -> Option<&[InstanceId]> {
+        self.by_token.get(token).map(Vec::as_slice)
+    }
+
+    pub(super) fn get_mut(&mut self, id: &InstanceId) -> Option<&mut Record> {
+        let place = *self.by_id.get(id)?;
+        self.records.get_mut(place)
+    }
+
+    /// Notes that the instance `id`, which must not have ended yet, ends at `now`.
+    pub(super) fn end(&mut self, id: &InstanceId, now: u64) {
+        let Some(place) = self.by_id.get(id).copied() else {
+            return;
+        };
+        let record = &mut self.records[place];
+        record.ended_at = Some(now);
+        record.worker = None;
+        self.leaving.push_back(place);
+        self.alive -= 1;
+    }
+
+    /// Takes those out of the listings that ended `lag` before `now`.
+    pub(super) fn forget_ended(&mut self, now: u64, lag: u64) {
+        while let Some(place) = self.leaving.front() {
+            let record = &self.records[*place];
+            let gone = |at: u64| at.saturating_add(lag) <= now;
+            if !record.ended_at.is_some_and(gone) {
+                break;
+            }
+            self.shown.remove(&record.id);
+            self.leaving.pop_front();
+        }
+    }
+
+    /// Those that may be in a listing, sorted by id.
+    pub(super) fn shown(&self) -> impl Iterator<Item = &Record> {
+        self.shown.values().map(|place| &self.records[*place])
+    }
+
+    /// Those that have not ended, sorted by id.
+    pub(super) fn alive(&self) -> impl Iterator<Item = &Record> {
+        self.shown().filter(|record| record.ended_at.is_none())
+    }
+
+    /// How many have not ended.
+    pub(super) fn alive_count(&self) -> u32 {
+        self.alive
+    }
+
+    /// The most that were there at once.
+    pub(super) fn alive_peak(&self) -> u32 {
+        self.alive_peak
+    }
+}

@@ -1,0 +1,494 @@
+//! A deterministic cloud with one fleet: instances, their boots and bills,
+//! listings and metrics that are late, and the queue they serve.
+//!
+//! World time is whole microseconds from the [`Timestamp`] the world begins
+//! at. Nothing happens by itself between two calls of [`World::advance`];
+//! actions take effect at the tick the world stands at (see [`crate::queue`]
+//! for the order of what happens at one instant).
+
+mod billing;
+mod instances;
+mod metrics;
+mod ports;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use windlass_policies::model::{
+    Action, Epoch, FleetError, Instance, InstanceId, LaunchToken, Listing, Offering, Outcome, Work,
+};
+use windlass_policies::signal::{Readings, SignalSpec};
+use windlass_policies::units::{MicroUsd, Timestamp, micros_of};
+
+use crate::queue::{JobsError, Queue, QueueSpec, SLOTS_MAX, Snapshot, Spread, WorkerId, ratio};
+
+pub use billing::charged_micros;
+pub use ports::SimulatedPorts;
+
+use billing::Bill;
+use instances::{Record, Roster};
+use metrics::{Metrics, Schedule};
+
+/// Gives the boot time of each launched instance in microseconds, once per
+/// instance in the order of launches; `None` for one that never becomes ready.
+/// Two policies with the same seed so see the same k-th boot.
+pub type BootTimes = Box<dyn FnMut() -> Option<u64>>;
+
+/// What the world is like.
+#[derive(Clone, Debug)]
+pub struct WorldSpec {
+    /// The name of its one fleet.
+    pub fleet: String,
+    /// The time it begins at: world time 0.
+    pub begins_at: Timestamp,
+    /// What can be launched; at least one.
+    pub offerings: Vec<Offering>,
+    /// Instances of the first offering that are ready and billed from the
+    /// beginning.
+    pub initial: u32,
+    /// How old the instances in a listing are.
+    pub listing_lag: Duration,
+    /// Metrics are sampled at the multiples of it; zero samples at every read.
+    pub metric_period: Duration,
+    /// How long a sample takes until it can be read.
+    pub metric_lag: Duration,
+    /// The jobs. `latency_p95` has a source only if its `responses` is set.
+    pub queue: QueueSpec,
+}
+
+/// Why there is no such world.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WorldError {
+    /// There is nothing to launch.
+    #[error("no offering: name at least one")]
+    NoOffering,
+    /// Two offerings have one name.
+    #[error("two offerings are called `{0}`: give each its own name")]
+    SameName(String),
+    /// An offering has no slots.
+    #[error("offering `{0}` has no slots: an instance works on at least 1 job at a time")]
+    NoSlots(String),
+    /// An offering is charged in increments of nothing.
+    #[error("offering `{0}` has a billing increment of zero: use \"1s\" or \"1h\"")]
+    NoIncrement(String),
+    /// There are too many initial instances.
+    #[error("{initial} initial instances: the simulated cloud has room for {SLOTS_MAX} job slots")]
+    TooManyInitial {
+        /// How many.
+        initial: u32,
+    },
+    /// The jobs do not fit.
+    #[error(transparent)]
+    Jobs(#[from] JobsError),
+}
+
+/// What a run came to. Times are microseconds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Summary {
+    /// From the beginning of the world to the end of the run.
+    pub simulated_micros: u64,
+    /// Jobs that arrived before the end.
+    pub jobs: u64,
+    /// Those of them that were not finished. They count what they waited so far.
+    pub unfinished_jobs: u64,
+    /// From arrival to the start of service.
+    pub wait: Spread,
+    /// From arrival to the end of service.
+    pub response: Spread,
+    /// Instance time as charged: rounded up for each instance.
+    pub instance_micros_billed: u128,
+    /// Instance time from launch to end, not rounded.
+    pub instance_micros: u128,
+    /// What the instances cost.
+    pub instance_cost: MicroUsd,
+    /// Launched instances, without the initial ones.
+    pub launches: u64,
+    /// Ended instances.
+    pub terminations: u64,
+    /// The most instances at once, from launch to end.
+    pub instances_peak: u32,
+    /// Instances on average over the run; those at the end if it had no length.
+    pub instances_mean: f64,
+    /// Jobs that had to begin again because their instance was ended.
+    pub jobs_redone: u64,
+    /// Instances that were ended with jobs in hand.
+    pub busy_killed: u64,
+}
+
+/// The cloud, its clock and its queue.
+pub struct World {
+    spec: WorldSpec,
+    listing_lag: u64,
+    boots: BootTimes,
+    queue: Queue,
+    roster: Roster,
+    metrics: Metrics,
+    /// Job slots of the instances that have not ended.
+    slots_alive: u64,
+    /// Instances that have ended.
+    bill: Bill,
+    epoch_newest: Epoch,
+    launches: u64,
+    terminations: u64,
+    busy_killed: u64,
+}
+
+impl std::fmt::Debug for World {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("World")
+            .field("fleet", &self.spec.fleet)
+            .field("now", &self.now())
+            .field("alive", &self.roster.alive_count())
+            .finish_non_exhaustive()
+    }
+}
+
+impl World {
+    /// A world at its beginning, with `boots` for the instances to come.
+    ///
+    /// # Errors
+    /// The first thing in `spec` that makes no world.
+    pub fn new(spec: WorldSpec, boots: BootTimes) -> Result<Self, WorldError> {
+        check_offerings(&spec.offerings)?;
+        let queue = Queue::new(spec.queue.clone())?;
+        let schedule = Schedule {
+            period: micros_of(spec.metric_period),
+            lag: micros_of(spec.metric_lag),
+        };
+        let mut world = Self {
+            listing_lag: micros_of(spec.listing_lag),
+            boots,
+            queue,
+            roster: Roster::default(),
+            metrics: Metrics::new(schedule, spec.queue.responses),
+            slots_alive: 0,
+            bill: Bill::default(),
+            epoch_newest: Epoch::default(),
+            launches: 0,
+            terminations: 0,
+            busy_killed: 0,
+            spec,
+        };
+        let initial = world.spec.initial;
+        if !world.room_for(0, initial) {
+            return Err(WorldError::TooManyInitial { initial });
+        }
+        for _ in 0..initial {
+            world.add_instance(0, None, Some(0));
+        }
+        world.advance_micros(0);
+        Ok(world)
+    }
+
+    /// The time the world stands at.
+    pub fn now(&self) -> Timestamp {
+        self.timestamp(self.queue.now())
+    }
+
+    /// Lets everything happen that comes before the tick at `to`, taking the
+    /// samples that are due on the way. An earlier time changes nothing.
+    pub fn advance(&mut self, to: Timestamp) {
+        self.advance_micros(self.micros(to));
+    }
+
+    fn advance_micros(&mut self, to: u64) {
+        while let Some(due) = self.metrics.due().filter(|due| *due <= to) {
+            self.queue.advance(due);
+            self.metrics.sample(&mut self.queue);
+        }
+        self.queue.advance(to);
+        self.roster.forget_ended(self.queue.now(), self.listing_lag);
+    }
+
+    /// The queue as it truly is now, however late the metrics are.
+    pub fn snapshot(&self) -> Snapshot {
+        self.queue.snapshot()
+    }
+
+    /// The queue itself, to look at.
+    pub fn queue(&self) -> &Queue {
+        &self.queue
+    }
+
+    /// Names of the instances that have not ended, sorted, however late the
+    /// listings are.
+    pub fn alive(&self) -> impl Iterator<Item = &InstanceId> {
+        self.roster.alive().map(|record| &record.id)
+    }
+
+    /// How many instances have not ended, booting ones included.
+    pub fn alive_count(&self) -> u32 {
+        self.roster.alive_count()
+    }
+
+    /// The newest sample of each signal that can be read at `now`.
+    pub fn read(&mut self, signals: &[SignalSpec], now: Timestamp) -> Readings {
+        if self.metrics.sampled_at_reads() {
+            self.metrics.sample(&mut self.queue);
+        }
+        let (now, begins_at) = (self.micros(now), self.spec.begins_at);
+        let mut readings = Readings::new();
+        for signal in signals {
+            readings.insert(
+                &signal.name,
+                self.metrics.reading(&signal.name, now, begins_at),
+            );
+        }
+        readings
+    }
+
+    /// The instances as they were [`WorldSpec::listing_lag`] ago: launched ones
+    /// appear late, ended ones disappear late, and phases are as of then. What
+    /// a worker says of itself (its work, whether it is fenced) is current; the
+    /// worker of an ended instance says nothing, and one that is not ready yet
+    /// has no job.
+    ///
+    /// # Errors
+    /// If `fleet` is not this world's fleet.
+    pub fn list(&self, fleet: &str) -> Result<Listing, FleetError> {
+        if fleet != self.spec.fleet {
+            return Err(FleetError::NotFound);
+        }
+        let (now, lag) = (self.queue.now(), self.listing_lag);
+        let shown = self.roster.shown().filter(|record| record.listed(now, lag));
+        let instances = shown.map(|record| Instance {
+            id: record.id.clone(),
+            offering: self.spec.offerings[record.offering].name.clone(),
+            token: record.token.clone(),
+            launched_at: self.timestamp(record.launched_at),
+            phase: record.phase(now, lag),
+            fenced: record.fenced,
+            work: self.work(record),
+        });
+        Ok(Listing {
+            instances: instances.collect(),
+            complete: true,
+        })
+    }
+
+    /// Does `action`, unless a newer epoch has acted on this fleet.
+    pub fn apply(&mut self, fleet: &str, epoch: Epoch, action: &Action) -> Outcome {
+        if fleet != self.spec.fleet {
+            return Outcome::Failed(FleetError::NotFound);
+        }
+        if epoch < self.epoch_newest {
+            return Outcome::Failed(FleetError::StaleEpoch);
+        }
+        self.epoch_newest = epoch;
+        let outcome = match action {
+            Action::Launch {
+                token,
+                offering,
+                count,
+            } => self
+                .launch(token, offering, *count)
+                .map(|instances| Outcome::Launched { instances }),
+            Action::Fence { instance } => self.fence(instance).map(|work| Outcome::Fenced { work }),
+            Action::Unfence { instance } => self.unfence(instance).map(|()| Outcome::Unfenced),
+            Action::Terminate { instance, .. } => {
+                self.terminate(instance).map(|_| Outcome::Terminated)
+            }
+        };
+        outcome.unwrap_or_else(Outcome::Failed)
+    }
+
+    /// Launches `count` instances. A token that was used before launches
+    /// nothing and gives the instances it launched then, ended ones too.
+    ///
+    /// # Errors
+    /// [`FleetError::Rejected`] if there is no such offering,
+    /// [`FleetError::LimitReached`] beyond [`SLOTS_MAX`] slots; nothing is
+    /// launched then.
+    pub fn launch(
+        &mut self,
+        token: &LaunchToken,
+        offering: &str,
+        count: u32,
+    ) -> Result<Vec<InstanceId>, FleetError> {
+        if let Some(instances) = self.roster.launched_by(token) {
+            return Ok(instances.to_vec());
+        }
+        let named = |known: &Offering| known.name == offering;
+        let Some(offering) = self.spec.offerings.iter().position(named) else {
+            return Err(FleetError::Rejected(format!(
+                "there is no offering `{offering}`"
+            )));
+        };
+        if !self.room_for(offering, count) {
+            return Err(FleetError::LimitReached(format!(
+                "the simulated cloud has room for {SLOTS_MAX} job slots"
+            )));
+        }
+        let mut instances = Vec::new();
+        for _ in 0..count {
+            let boot = (self.boots)();
+            let ready_at = boot.map(|boot| self.queue.now().saturating_add(boot));
+            instances.push(self.add_instance(offering, Some(token.clone()), ready_at));
+        }
+        self.launches += u64::from(count);
+        self.roster.remember(token.clone(), instances.clone());
+        Ok(instances)
+    }
+
+    fn room_for(&self, offering: usize, count: u32) -> bool {
+        let slots = u64::from(self.spec.offerings[offering].slots) * u64::from(count);
+        self.slots_alive + slots <= u64::from(SLOTS_MAX)
+    }
+
+    fn add_instance(
+        &mut self,
+        offering: usize,
+        token: Option<LaunchToken>,
+        ready_at: Option<u64>,
+    ) -> InstanceId {
+        let id = self.roster.next_id();
+        let slots = self.spec.offerings[offering].slots;
+        self.slots_alive += u64::from(slots);
+        self.roster.add(Record {
+            id: id.clone(),
+            offering,
+            token,
+            launched_at: self.queue.now(),
+            ready_at,
+            ended_at: None,
+            fenced: false,
+            worker: ready_at.map(|at| self.queue.add(slots, at)),
+        });
+        id
+    }
+
+    /// Lets the instance `id` take no new jobs, and says what it is doing.
+    ///
+    /// # Errors
+    /// [`FleetError::NotFound`] if there is no such instance, or it has ended.
+    pub fn fence(&mut self, id: &InstanceId) -> Result<Work, FleetError> {
+        let record = running(&mut self.roster, id)?;
+        record.fenced = true;
+        let worker = record.worker;
+        if let Some(worker) = worker {
+            self.queue.fence(worker);
+        }
+        Ok(self.work_of(worker))
+    }
+
+    /// Lets the instance `id` take jobs again.
+    ///
+    /// # Errors
+    /// [`FleetError::NotFound`] if there is no such instance, or it has ended.
+    pub fn unfence(&mut self, id: &InstanceId) -> Result<(), FleetError> {
+        let record = running(&mut self.roster, id)?;
+        record.fenced = false;
+        if let Some(worker) = record.worker {
+            self.queue.unfence(worker);
+        }
+        Ok(())
+    }
+
+    /// Ends the instance `id`, whatever it is doing: jobs it has in hand go
+    /// back to the front of the queue. Gives how many those were; 0 if it had
+    /// ended before.
+    ///
+    /// # Errors
+    /// [`FleetError::NotFound`] if there never was such an instance.
+    pub fn terminate(&mut self, id: &InstanceId) -> Result<u64, FleetError> {
+        let now = self.queue.now();
+        let record = self.roster.get_mut(id).ok_or(FleetError::NotFound)?;
+        if record.ended_at.is_some() {
+            return Ok(0);
+        }
+        let lost = record.worker.map_or(0, |worker| self.queue.remove(worker));
+        self.bill.charge(
+            &self.spec.offerings[record.offering],
+            now - record.launched_at,
+        );
+        self.roster.end(id, now);
+        self.roster.forget_ended(now, self.listing_lag);
+        self.terminations += 1;
+        self.busy_killed += u64::from(lost > 0);
+        Ok(lost)
+    }
+
+    /// What everything came to up to now. Instances that are still there are
+    /// charged as if they ended now.
+    pub fn summary(&self) -> Summary {
+        let now = self.queue.now();
+        let mut bill = self.bill;
+        for record in self.roster.alive() {
+            bill.charge(
+                &self.spec.offerings[record.offering],
+                now - record.launched_at,
+            );
+        }
+        let jobs = self.queue.totals();
+        let mean = ratio(bill.ran_micros, u128::from(now));
+        Summary {
+            simulated_micros: now,
+            jobs: jobs.jobs,
+            unfinished_jobs: jobs.unfinished,
+            wait: jobs.wait,
+            response: jobs.response,
+            instance_micros_billed: bill.charged_micros,
+            instance_micros: bill.ran_micros,
+            instance_cost: bill.cost(),
+            launches: self.launches,
+            terminations: self.terminations,
+            instances_peak: self.roster.alive_peak(),
+            instances_mean: mean.unwrap_or_else(|| f64::from(self.roster.alive_count())),
+            jobs_redone: jobs.redone,
+            busy_killed: self.busy_killed,
+        }
+    }
+
+    fn work(&self, record: &Record) -> Work {
+        match record.ended_at {
+            Some(_) => Work::Unknown,
+            None => self.work_of(record.worker),
+        }
+    }
+
+    fn work_of(&self, worker: Option<WorkerId>) -> Work {
+        match worker.and_then(|worker| self.queue.state(worker)) {
+            Some(state) if state.busy > 0 => Work::Busy,
+            _ => Work::Idle,
+        }
+    }
+
+    fn micros(&self, at: Timestamp) -> u64 {
+        at.micros().saturating_sub(self.spec.begins_at.micros())
+    }
+
+    fn timestamp(&self, micros: u64) -> Timestamp {
+        Timestamp::from_micros(self.spec.begins_at.micros().saturating_add(micros))
+    }
+}
+
+/// The record of an instance that has not ended.
+fn running<'a>(roster: &'a mut Roster, id: &InstanceId) -> Result<&'a mut Record, FleetError> {
+    roster
+        .get_mut(id)
+        .filter(|record| record.ended_at.is_none())
+        .ok_or(FleetError::NotFound)
+}
+
+fn check_offerings(offerings: &[Offering]) -> Result<(), WorldError> {
+    if offerings.is_empty() {
+        return Err(WorldError::NoOffering);
+    }
+    for (place, offering) in offerings.iter().enumerate() {
+        let name = || offering.name.clone();
+        if offerings[..place]
+            .iter()
+            .any(|other| other.name == offering.name)
+        {
+            return Err(WorldError::SameName(name()));
+        }
+        if offering.slots == 0 {
+            return Err(WorldError::NoSlots(name()));
+        }
+        if offering.billing.increment.is_zero() {
+            return Err(WorldError::NoIncrement(name()));
+        }
+    }
+    Ok(())
+}
