@@ -27,6 +27,14 @@ pub const FLEET: &str = "simulated";
 /// In front of the name of a scenario that is part of the program.
 pub const BUILT_IN: &str = "builtin:";
 
+/// The scenarios that are part of the program: name and text.
+pub const BUILT_IN_SCENARIOS: [(&str, &str); 4] = [
+    ("web-week", include_str!("../scenarios/web-week.toml")),
+    ("call-centre", include_str!("../scenarios/call-centre.toml")),
+    ("ci-bursts", include_str!("../scenarios/ci-bursts.toml")),
+    ("supercomputer", include_str!("../scenarios/supercomputer.toml")),
+];
+
 /// The longest interval, lag and period: a day.
 const DAY: Duration = Duration::from_hours(24);
 
@@ -168,8 +176,8 @@ impl Scenario {
     }
 
     fn open_built_in(name: &str) -> Result<Self, ScenarioError> {
-        let Some(text) = embedded::scenario(name) else {
-            let known: Vec<&str> = embedded::SCENARIOS.iter().map(|(name, _)| *name).collect();
+        let Some((_, text)) = BUILT_IN_SCENARIOS.iter().find(|(known, _)| *known == name) else {
+            let known: Vec<&str> = BUILT_IN_SCENARIOS.iter().map(|(name, _)| *name).collect();
             return Err(ScenarioError::NoSuch { name: name.to_owned(), known: known.join(", ") });
         };
         let embedded = |trace: &str| {
@@ -237,7 +245,7 @@ impl Scenario {
         let read = match &self.trace {
             TraceFile::Path(path) => trace::read(path),
             TraceFile::Embedded(name) => {
-                trace::read_bytes(name, embedded::trace(name).unwrap_or_default())
+                trace::read_bytes(name, embedded::open(name).unwrap_or_default())
             }
         };
         read.map_err(|source| ScenarioError::Trace { scenario: self.name.clone(), source })
@@ -254,7 +262,7 @@ impl Scenario {
 
     /// What time it is when the world begins: at the start of the window.
     pub fn world_begins_at(&self) -> Timestamp {
-        self.begins_at + Duration::from_micros(self.workload.start)
+        self.begins_at + Duration::from_micros(self.workload.start_micros)
     }
 
     /// A world of this scenario at its beginning, for the fleet called `fleet`.
@@ -346,8 +354,8 @@ fn read_workload(fields: &mut Fields<'_>) -> Option<Work> {
         trace: trace?,
         begins_at,
         spec: WorkloadSpec {
-            start: micros_of(start),
-            length: length.map(micros_of),
+            start_micros: micros_of(start),
+            length_micros: length.map(micros_of),
             service,
             busy_mean,
             slots_per_instance,

@@ -46,11 +46,13 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::collections::binary_heap::PeekMut;
+use std::sync::Arc;
 
 use thiserror::Error;
 use windlass_policies::units::MICROS_PER_HOUR;
 
 use crate::distribution::Distribution;
+use crate::queue::{JobColumns, JobsError};
 use crate::random::Stream;
 use crate::trace::{TIME_MICROS_MAX, Trace, TraceKind, seconds};
 
@@ -68,53 +70,11 @@ pub const COPIES_MAX: u64 = 1_000_000;
 /// they were.
 const SHIFT_MICROS_MAX: u64 = MICROS_PER_HOUR;
 
-/// Jobs as columns: when each arrives and how long it takes, in microseconds.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Jobs {
-    // Invariant: ascending.
+/// Columns in the making: arrivals in ascending order, and as many services.
+#[derive(Default)]
+struct Columns {
     arrival: Vec<u64>,
-    // Invariant: as long as `arrival`.
     service: Vec<u64>,
-}
-
-impl Jobs {
-    /// Jobs from two columns.
-    ///
-    /// # Errors
-    /// A sentence, if they differ in length or arrivals are not in ascending order.
-    pub fn new(arrival: Vec<u64>, service: Vec<u64>) -> Result<Self, String> {
-        if arrival.len() != service.len() {
-            return Err(format!(
-                "there are {} arrivals, but {} service times",
-                arrival.len(),
-                service.len()
-            ));
-        }
-        if !arrival.is_sorted() {
-            return Err("arrivals must be in ascending order".into());
-        }
-        Ok(Self { arrival, service })
-    }
-
-    /// Arrivals in microseconds since the start of the window, ascending.
-    pub fn arrivals(&self) -> &[u64] {
-        &self.arrival
-    }
-
-    /// Service times in microseconds, in order of arrival. May be 0.
-    pub fn services(&self) -> &[u64] {
-        &self.service
-    }
-
-    /// How many jobs there are.
-    pub const fn len(&self) -> usize {
-        self.arrival.len()
-    }
-
-    /// Whether there is none.
-    pub const fn is_empty(&self) -> bool {
-        self.arrival.is_empty()
-    }
 }
 
 /// What to make of a trace.
@@ -150,7 +110,7 @@ impl Default for WorkloadSpec {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Workload {
     /// At least one job; all arrive before the end.
-    pub jobs: Jobs,
+    pub jobs: Arc<JobColumns>,
     /// Length of the window in microseconds.
     pub length_micros: u64,
 }
@@ -158,6 +118,9 @@ pub struct Workload {
 /// Why no workload can be made; the text begins with the key to change.
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum WorkloadError {
+    /// A time is too long for the queue.
+    #[error(transparent)]
+    Jobs(#[from] JobsError),
     /// The window starts where the trace is over.
     #[error(
         "workload.start: {} is not before the end of trace {trace} at {}; start earlier",
@@ -307,7 +270,8 @@ pub fn build(trace: &Trace, spec: &WorkloadSpec, seed: u64) -> Result<Workload, 
     }
     let copies = Copies::of(factor);
     check_draws(&source, copies.count())?;
-    let jobs = source.jobs(window, copies, seed, capacity(expected));
+    let columns = source.jobs(window, copies, seed, capacity(expected));
+    let jobs = JobColumns::new(columns.arrival, columns.service)?;
     if jobs.is_empty() {
         return Err(WorkloadError::AllDropped {
             trace: trace.name().to_owned(),
@@ -315,7 +279,7 @@ pub fn build(trace: &Trace, spec: &WorkloadSpec, seed: u64) -> Result<Workload, 
         });
     }
     Ok(Workload {
-        jobs,
+        jobs: Arc::new(jobs),
         length_micros: window.length,
     })
 }
@@ -562,7 +526,7 @@ impl<'a> Source<'a> {
         }
     }
 
-    fn jobs(&self, window: Window, copies: Copies, seed: u64, capacity: usize) -> Jobs {
+    fn jobs(&self, window: Window, copies: Copies, seed: u64, capacity: usize) -> Columns {
         let scaling = Scaling::new(window, copies, seed);
         match self {
             Self::Rate {
@@ -579,7 +543,7 @@ impl<'a> Source<'a> {
                     .iter()
                     .map(|_| service.sample_micros(&mut stream))
                     .collect();
-                Jobs { arrival, service }
+                Columns { arrival, service }
             }
             Self::Jobs { arrival, service } => merge(arrival, service, window, scaling, capacity),
         }
@@ -681,8 +645,8 @@ fn merge(
     window: Window,
     mut scaling: Scaling,
     capacity: usize,
-) -> Jobs {
-    let mut jobs = Jobs {
+) -> Columns {
+    let mut jobs = Columns {
         arrival: Vec::with_capacity(capacity),
         service: Vec::with_capacity(capacity),
     };
