@@ -5,12 +5,15 @@
 //! the simulator, the fault tests and the replay of production all run the
 //! code in here.
 
+pub mod cases;
 pub mod cron;
 pub mod fields;
 pub mod memory;
 pub mod model;
 pub mod policy;
+pub mod policy_file;
 pub mod ports;
+pub mod presets;
 pub mod problems;
 pub mod signal;
 pub mod spec;
