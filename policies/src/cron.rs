@@ -20,7 +20,7 @@ use chrono_tz::{GapInfo, Tz};
 use croner::parser::{CronParser, Seconds, Year};
 use serde::{Deserialize, Serialize};
 
-use crate::fields::did_you_mean;
+use crate::fields::{FromToml, did_you_mean};
 use crate::units::Timestamp;
 
 /// How far a search looks: a leap day that must also be a given weekday comes
@@ -119,6 +119,11 @@ impl CronLine {
     /// As it was written.
     pub fn as_str(&self) -> &str {
         &self.text
+    }
+
+    /// Whether it fires at the same times as `other`, however they are written.
+    pub fn fires_with(&self, other: &Self) -> bool {
+        (self.minutes, self.hours, self.days) == (other.minutes, other.hours, other.days)
     }
 
     /// The last time it fires at or before the wall clock reads `wall`; `None`
@@ -227,6 +232,16 @@ impl TryFrom<String> for CronLine {
 impl From<CronLine> for String {
     fn from(line: CronLine) -> Self {
         line.text
+    }
+}
+
+impl FromToml for CronLine {
+    fn from_toml(value: &toml::Value) -> Result<Self, String> {
+        Self::parse(&String::from_toml(value)?)
+    }
+
+    fn to_text(&self) -> String {
+        self.text.to_text()
     }
 }
 
@@ -399,6 +414,16 @@ impl TryFrom<String> for Zone {
 impl From<Zone> for String {
     fn from(zone: Zone) -> Self {
         zone.name().to_owned()
+    }
+}
+
+impl FromToml for Zone {
+    fn from_toml(value: &toml::Value) -> Result<Self, String> {
+        Self::parse(&String::from_toml(value)?)
+    }
+
+    fn to_text(&self) -> String {
+        self.name().to_owned().to_text()
     }
 }
 

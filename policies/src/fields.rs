@@ -3,7 +3,7 @@
 //! ```
 //! use windlass_policies::fields::Document;
 //!
-//! let document = Document::parse("min = 1\nmaks = 8").expect("TOML");
+//! let document = Document::parse("min = 1\nmaxx = 8").expect("TOML");
 //! let read = document.read(|fields| {
 //!     let min = fields.or("min", 0_u32);
 //!     let max = fields.required::<u32>("max", "the most instances");
@@ -11,7 +11,7 @@
 //! });
 //! let problems = read.expect_err("two problems").in_file("fleet.toml");
 //! assert_eq!(problems, "fleet.toml:1: max: missing; write the most instances\n\
-//!                       fleet.toml:2: maks: unknown key; did you mean `max`?");
+//!                       fleet.toml:2: maxx: unknown key; did you mean `max`?");
 //! ```
 //!
 //! A getter reports what is wrong and gives `None` or the default, and reading

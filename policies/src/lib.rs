@@ -6,6 +6,7 @@
 //! code in here.
 
 pub mod audit;
+pub mod cases;
 pub mod cron;
 pub mod decide;
 mod drain;
@@ -16,7 +17,9 @@ pub mod memory_store;
 pub mod model;
 mod placement;
 pub mod policy;
+pub mod policy_file;
 pub mod ports;
+pub mod presets;
 pub mod problems;
 pub mod reconcile;
 pub mod signal;

@@ -31,6 +31,18 @@ pub mod standard {
     /// 95th percentile of response time (waiting plus service) of the jobs
     /// finished in the metric's period, in seconds. Duration.
     pub const LATENCY_P95: &str = "latency_p95";
+
+    /// All of them, in the order they are documented in.
+    pub const ALL: [&str; 8] = [
+        BACKLOG,
+        IN_FLIGHT,
+        ARRIVALS,
+        COMPLETIONS,
+        OLDEST_AGE,
+        BUSY,
+        UTILIZATION,
+        LATENCY_P95,
+    ];
 }
 
 /// What kind of number a signal is: it decides which sums make sense with it.

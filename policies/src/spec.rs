@@ -1,13 +1,32 @@
 //! A fleet as it is to be run, checked and complete: what TOML becomes.
+//!
+//! The parts are read one by one ([`read_limits`], [`read_signals`], ...), so
+//! that a configuration, a scenario and a policy file share them; [`assemble`]
+//! puts a fleet together and reports what does not make sense as a whole.
+
+mod assemble;
+mod lint;
+mod read;
+mod signals;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::Offering;
-use crate::policy::NamedPolicy;
+use crate::policy::{INSTANCES_MAX, NamedPolicy};
 use crate::signal::SignalSpec;
 use crate::units::MicroUsdPerHour;
+
+pub use assemble::{FleetParts, PoliciesAt, assemble, read_fleet};
+pub use lint::{Fault, policy_faults};
+pub use read::{
+    parse_fleet_name, read_drain, read_interval, read_limits, read_limits_over, read_objective,
+    read_policies,
+};
+pub use signals::{override_signals, read_signal, read_signals, resolve_signals};
 
 /// One fleet: what is read, who decides, and what nothing may pass.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -28,6 +47,23 @@ pub struct FleetSpec {
     pub drain: Drain,
     /// What the fleet's work is worth.
     pub objective: Objective,
+}
+
+impl FleetSpec {
+    /// Once a minute: metrics rarely come more often, and a boot takes longer.
+    pub const INTERVAL: Duration = Duration::from_secs(60);
+
+    /// A short text that differs when anything in the spec does, and is the
+    /// same on every machine: FNV-1a (64 bits) of its JSON, in hexadecimal.
+    pub fn fingerprint(&self) -> String {
+        const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+        const PRIME: u64 = 0x0000_0100_0000_01b3;
+        let json = serde_json::to_vec(self).expect("a spec is plain data with text for keys");
+        let hash = json.into_iter().fold(OFFSET, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(PRIME)
+        });
+        format!("{hash:016x}")
+    }
 }
 
 /// The governor's bounds.
@@ -62,6 +98,53 @@ pub struct Limits {
     pub listing_patience: Duration,
 }
 
+impl Limits {
+    /// None: what a fleet must always keep is for its owner to say.
+    pub const MIN: u32 = 0;
+    /// A wrong reading should not buy more than this before the next one
+    /// corrects it. EC2 launches a hundred in one call.
+    pub const GROW_STEP_MAX: u32 = 100;
+    /// Half of the step for growing: what is let go by mistake takes a boot to
+    /// come back.
+    pub const SHRINK_STEP_MAX: u32 = 50;
+    /// Five minutes, as Kubernetes' and KEDA's: longer than most lulls between
+    /// two waves of one load, shorter than anybody's patience with idle cost.
+    pub const SHRINK_SETTLE: Duration = Duration::from_secs(300);
+    /// Growing waits for nothing: the wish counts booting instances already.
+    pub const GROW_SETTLE: Duration = Duration::ZERO;
+    /// No limit: idle instances are safe to end, and busy ones are drained.
+    pub const SHRINK_PERCENT_PER_HOUR_MAX: u32 = 100;
+    /// A quarter of an hour, as Karpenter and the Cluster Autoscaler wait:
+    /// slower boots are rare, and each costs at most this before it is replaced.
+    pub const BOOT_TIMEOUT: Duration = Duration::from_secs(900);
+    /// Three in a row are no accident.
+    pub const BREAKER_FAILURES: u32 = 3;
+    /// Two listings that agree: one could be half a picture.
+    pub const OBSERVE_CYCLES: u32 = 2;
+    /// Ten minutes: EC2 lists a launch within seconds, and in bad hours within
+    /// minutes. Giving up too early buys twice.
+    pub const LISTING_PATIENCE: Duration = Duration::from_secs(600);
+
+    /// Limits that never bind apart from `min` and `max`: for scenarios, where
+    /// a policy is to be seen as it is. Boots may take a day.
+    pub const fn unbound(min: u32, max: u32) -> Self {
+        Self {
+            min,
+            max,
+            max_usd_per_hour: MicroUsdPerHour::new(u64::MAX),
+            grow_step_max: INSTANCES_MAX,
+            shrink_step_max: INSTANCES_MAX,
+            shrink_settle: Duration::ZERO,
+            grow_settle: Duration::ZERO,
+            shrink_percent_per_hour_max: 100,
+            boot_timeout: Duration::from_secs(86_400),
+            breaker_failures: Self::BREAKER_FAILURES,
+            observe_cycles: 0,
+            listing_patience: Self::LISTING_PATIENCE,
+        }
+    }
+}
+
 /// How instances are let go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Drain {
@@ -73,19 +156,25 @@ pub struct Drain {
     pub busy: bool,
 }
 
+impl Drain {
+    /// As long as the jobs take: a job is never ended unless its owner says so.
+    pub const DEADLINE: Option<Duration> = None;
+    /// Busy ones too: otherwise a fleet of long jobs never shrinks.
+    pub const BUSY: bool = true;
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self {
+            deadline: Self::DEADLINE,
+            busy: Self::BUSY,
+        }
+    }
+}
+
 /// What the fleet's work is worth. Prices results; an economic policy reads it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Objective {
     /// What one job waiting for one hour costs.
     pub usd_per_job_hour_waiting: MicroUsdPerHour,
-}
-impl FleetSpec {
-    /// A short name for exactly this configuration: FNV-1a of its JSON, in hex.
-    pub fn fingerprint(&self) -> String {
-        let json = serde_json::to_string(self).expect("a spec is plain data with string keys");
-        let hash = json.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-        });
-        format!("{hash:016x}")
-    }
 }

@@ -32,7 +32,12 @@ pub fn run(
     let world = SimulatedPorts::new(world);
     let store = MemoryStore::keeping_tail();
     let mut memory = Memory::new("simulated", Epoch(1));
-    let ports = Ports { clock: &world, metrics: &world, provider: &world, store: &store };
+    let ports = Ports {
+        clock: &world,
+        metrics: &world,
+        provider: &world,
+        store: &store,
+    };
     let mut tick = world.now() + spec.interval;
     while tick < end {
         world.with(|world| world.advance(tick));
@@ -51,7 +56,10 @@ pub fn run(
 /// dropped where it stands.
 pub fn poll_once<F: Future>(future: F) -> Option<F::Output> {
     let mut future = pin!(future);
-    match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+    match future
+        .as_mut()
+        .poll(&mut Context::from_waker(Waker::noop()))
+    {
         Poll::Ready(output) => Some(output),
         Poll::Pending => None,
     }

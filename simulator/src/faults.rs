@@ -15,9 +15,7 @@ use std::cell::{Cell, RefCell};
 use std::future::pending;
 
 use windlass_policies::model::{Action, Epoch, FleetError, Listing, Outcome};
-use windlass_policies::ports::{
-    Clock, FleetProvider, MetricSource, Record, Store, StoreError,
-};
+use windlass_policies::ports::{Clock, FleetProvider, MetricSource, Record, Store, StoreError};
 use windlass_policies::signal::{Absence, Completeness, Reading, Readings, SignalSpec};
 use windlass_policies::units::Timestamp;
 
@@ -83,7 +81,10 @@ pub struct Faults {
 impl Faults {
     /// The faults of `mix`, drawn from `seed`.
     pub fn new(mix: FaultMix, seed: u64) -> Self {
-        Self { mix: Cell::new(mix), stream: RefCell::new(Stream::new(seed, "faults")) }
+        Self {
+            mix: Cell::new(mix),
+            stream: RefCell::new(Stream::new(seed, "faults")),
+        }
     }
 
     /// From now on nothing goes wrong.

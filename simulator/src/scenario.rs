@@ -32,7 +32,10 @@ pub const BUILT_IN_SCENARIOS: [(&str, &str); 4] = [
     ("web-week", include_str!("../scenarios/web-week.toml")),
     ("call-centre", include_str!("../scenarios/call-centre.toml")),
     ("ci-bursts", include_str!("../scenarios/ci-bursts.toml")),
-    ("supercomputer", include_str!("../scenarios/supercomputer.toml")),
+    (
+        "supercomputer",
+        include_str!("../scenarios/supercomputer.toml"),
+    ),
 ];
 
 /// The longest interval, lag and period: a day.
@@ -167,10 +170,14 @@ impl Scenario {
     /// [`ScenarioError::Unread`] or [`ScenarioError::Wrong`].
     pub fn open_file(path: &Path) -> Result<Self, ScenarioError> {
         let file = path.display().to_string();
-        let text = fs::read_to_string(path)
-            .map_err(|source| ScenarioError::Unread { file: file.clone(), source })?;
+        let text = fs::read_to_string(path).map_err(|source| ScenarioError::Unread {
+            file: file.clone(),
+            source,
+        })?;
         let folder = path.parent().unwrap_or(Path::new("")).to_owned();
-        let name = path.file_stem().map_or(file.clone(), |stem| stem.to_string_lossy().into());
+        let name = path
+            .file_stem()
+            .map_or(file.clone(), |stem| stem.to_string_lossy().into());
         Self::parse(&name, &text, |trace| TraceFile::Path(folder.join(trace)))
             .map_err(|problems| ScenarioError::Wrong { file, problems })
     }
@@ -178,7 +185,10 @@ impl Scenario {
     fn open_built_in(name: &str) -> Result<Self, ScenarioError> {
         let Some((_, text)) = BUILT_IN_SCENARIOS.iter().find(|(known, _)| *known == name) else {
             let known: Vec<&str> = BUILT_IN_SCENARIOS.iter().map(|(name, _)| *name).collect();
-            return Err(ScenarioError::NoSuch { name: name.to_owned(), known: known.join(", ") });
+            return Err(ScenarioError::NoSuch {
+                name: name.to_owned(),
+                known: known.join(", "),
+            });
         };
         let embedded = |trace: &str| {
             let file = trace.rsplit('/').next().unwrap_or(trace);
@@ -204,9 +214,7 @@ impl Scenario {
             let work = fields.table_or_empty("workload", read_workload);
             let cloud = fields.table_or_empty("cloud", read_cloud);
             let fleet = fields.table_or_empty("fleet", read_fleet);
-            let objective = fields
-                .table_or_empty("objective", |fields| Some(read_objective(fields)))
-                .unwrap_or_default();
+            let objective = read_objective(fields);
             let seed = fields
                 .table_or_empty("run", |fields| Some(fields.or("seed", 1_u64)))
                 .unwrap_or(1);
@@ -230,9 +238,9 @@ impl Scenario {
     /// The file name of the trace.
     pub fn trace_name(&self) -> String {
         match &self.trace {
-            TraceFile::Path(path) => {
-                path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into())
-            }
+            TraceFile::Path(path) => path
+                .file_name()
+                .map_or_else(String::new, |name| name.to_string_lossy().into()),
             TraceFile::Embedded(name) => name.clone(),
         }
     }
@@ -248,7 +256,10 @@ impl Scenario {
                 trace::read_bytes(name, embedded::open(name).unwrap_or_default())
             }
         };
-        read.map_err(|source| ScenarioError::Trace { scenario: self.name.clone(), source })
+        read.map_err(|source| ScenarioError::Trace {
+            scenario: self.name.clone(),
+            source,
+        })
     }
 
     /// Turns the trace into jobs.
@@ -256,8 +267,12 @@ impl Scenario {
     /// # Errors
     /// [`ScenarioError::Workload`].
     pub fn build_workload(&self, trace: &Trace) -> Result<Workload, ScenarioError> {
-        workload::build(trace, &self.workload, self.seed)
-            .map_err(|source| ScenarioError::Workload { scenario: self.name.clone(), source })
+        workload::build(trace, &self.workload, self.seed).map_err(|source| {
+            ScenarioError::Workload {
+                scenario: self.name.clone(),
+                source,
+            }
+        })
     }
 
     /// What time it is when the world begins: at the start of the window.
@@ -281,7 +296,9 @@ impl Scenario {
             jobs: Arc::clone(&workload.jobs),
             repeat_every: repeats.then_some(workload.length_micros),
             keep: if repeats { Keep::Sums } else { Keep::EveryWait },
-            responses: signals.iter().any(|signal| signal.name == standard::LATENCY_P95),
+            responses: signals
+                .iter()
+                .any(|signal| signal.name == standard::LATENCY_P95),
         };
         let spec = WorldSpec {
             fleet: fleet.to_owned(),
@@ -293,8 +310,10 @@ impl Scenario {
             metric_lag: self.cloud.metric_lag,
             queue,
         };
-        World::new(spec, self.boot_times())
-            .map_err(|source| ScenarioError::World { scenario: self.name.clone(), source })
+        World::new(spec, self.boot_times()).map_err(|source| ScenarioError::World {
+            scenario: self.name.clone(),
+            source,
+        })
     }
 
     /// The one thing that can be launched.
@@ -318,7 +337,7 @@ impl Scenario {
             signals,
             policies,
             limits: Limits::unbound(self.min, self.max),
-            drain: Drain { deadline: None, busy: true },
+            drain: Drain::default(),
             objective: self.objective,
         }
     }
@@ -342,12 +361,18 @@ fn read_workload(fields: &mut Fields<'_>) -> Option<Work> {
     let start = fields.or("start", Duration::ZERO);
     let length = fields.optional::<Duration>("length");
     if length == Some(Duration::ZERO) {
-        fields.problem("length", "nothing happens in no time; write a duration such as \"2d\"");
+        fields.problem(
+            "length",
+            "nothing happens in no time; write a duration such as \"2d\"",
+        );
     }
     let service = fields.table("service", read_distribution);
     let busy_mean = fields.optional::<f64>("busy_mean");
     if busy_mean.is_some_and(|busy| !(busy > 0.0 && busy.is_finite())) {
-        fields.problem("busy_mean", "write a number of busy slots above 0, such as 20.0");
+        fields.problem(
+            "busy_mean",
+            "write a number of busy slots above 0, such as 20.0",
+        );
     }
     let slots_per_instance = fields.or_within("slots_per_instance", 1, 1..=1_000);
     Some(Work {
@@ -371,7 +396,8 @@ fn read_cloud(fields: &mut Fields<'_>) -> Option<Cloud> {
         fields.required::<String>("boot", "a distribution such as { distribution = \"lognormal\", median = \"90s\", p99 = \"180s\" }");
         None
     };
-    let price = fields.required::<MicroUsdPerHour>("usd_per_hour", "the price of an instance, such as 0.17");
+    let price = fields
+        .required::<MicroUsdPerHour>("usd_per_hour", "the price of an instance, such as 0.17");
     let increment = fields.or_within("billing_increment", seconds(1), seconds(1)..=DAY);
     let minimum = fields.or_within("billing_minimum", seconds(60), Duration::ZERO..=DAY);
     let listing_lag = fields.or_within("listing_lag", seconds(5), Duration::ZERO..=DAY);
@@ -406,7 +432,12 @@ fn read_fleet(fields: &mut Fields<'_>) -> Option<FleetKeys> {
     if initial > max {
         fields.problem("initial", format!("{initial} is above max ({max})"));
     }
-    Some(FleetKeys { interval, initial, min, max })
+    Some(FleetKeys {
+        interval,
+        initial,
+        min,
+        max,
+    })
 }
 
 /// `{ distribution = "lognormal", mean = "30s", cv = 1.0 }` and its kin.
@@ -428,7 +459,10 @@ fn read_distribution(fields: &mut Fields<'_>) -> Option<Distribution> {
     let made = match shape {
         Shape::Constant => {
             // The mean and the median of a constant are that constant.
-            let key = ["mean", "median"].into_iter().find(|key| fields.has(key)).unwrap_or("value");
+            let key = ["mean", "median"]
+                .into_iter()
+                .find(|key| fields.has(key))
+                .unwrap_or("value");
             Distribution::constant(fields.required(key, "how long, such as \"30s\"")?)
         }
         Shape::Exponential => {

@@ -3,9 +3,9 @@
 use serde::Serialize;
 
 use windlass_policies::spec::Objective;
-use windlass_policies::units::{Meter, MICROS_PER_HOUR, MICROS_PER_SEC, MicroUsd};
+use windlass_policies::units::{MICROS_PER_HOUR, MICROS_PER_SEC, Meter, MicroUsd};
 
-use crate::queue::Spread;
+use crate::queue::{Spread, ratio};
 use crate::world::Summary;
 
 /// One policy's result in one scenario: a row of the table, an object of the
@@ -108,4 +108,34 @@ impl Score {
             jobs_redone: summary.jobs_redone,
         }
     }
+}
+
+impl Quantiles {
+    fn of(spread: &Spread) -> Self {
+        let exact = spread.quantiles.unwrap_or_default();
+        Self {
+            mean: spread.mean_secs().unwrap_or(0.0),
+            p50: secs(exact.p50),
+            p95: secs(exact.p95),
+            p99: secs(exact.p99),
+            max: secs(exact.max),
+        }
+    }
+}
+
+fn secs(micros: u64) -> f64 {
+    quotient(u128::from(micros), u128::from(MICROS_PER_SEC))
+}
+
+fn hours(micros: u128) -> f64 {
+    quotient(micros, u128::from(MICROS_PER_HOUR))
+}
+
+fn usd(amount: MicroUsd) -> f64 {
+    // Neither instances nor waiting ever cost less than nothing.
+    quotient(u128::from(amount.get().unsigned_abs()), 1_000_000)
+}
+
+fn quotient(numerator: u128, denominator: u128) -> f64 {
+    ratio(numerator, denominator).expect("the denominator is a constant above 0")
 }

@@ -103,7 +103,7 @@ impl FromToml for u64 {
 impl FromToml for i32 {
     fn from_toml(value: &Value) -> Result<Self, String> {
         let number = integer(value)?;
-        Self::try_from(number).map_err(|_| format!("{number} is too large"))
+        Self::try_from(number).map_err(|_| format!("{number} is too far from 0"))
     }
 
     fn to_text(&self) -> String {

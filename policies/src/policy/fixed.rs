@@ -2,10 +2,15 @@
 //!
 //! `wish = instances`. It reads nothing and never abstains, so beside other
 //! policies it is a floor.
+//!
+//! | key | meaning |
+//! |---|---|
+//! | `instances` | the number; mandatory, 0 to [`INSTANCES_MAX`] |
 
 use serde::{Deserialize, Serialize};
 
-use super::Opinion;
+use super::{INSTANCES_MAX, Opinion};
+use crate::fields::Fields;
 
 /// Always the same number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,6 +20,12 @@ pub struct Fixed {
 }
 
 impl Fixed {
+    pub(super) fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let what = "how many instances, such as 3";
+        let instances = fields.required_within("instances", what, 0..=INSTANCES_MAX)?;
+        Some(Self { instances })
+    }
+
     pub(super) fn opinion(self) -> Opinion {
         Opinion::instances(self.instances, format!("fixed at {}", self.instances))
     }

@@ -14,6 +14,7 @@ mod target_tracking;
 
 use serde::{Deserialize, Serialize};
 
+use crate::fields::Fields;
 use crate::model::{Proposal, Wish};
 use crate::signal::{Absence, Completeness, Readings, Sample, SignalKind};
 use crate::units::Timestamp;
@@ -24,6 +25,10 @@ pub use queue_backlog::QueueBacklog;
 pub use schedule::{Schedule, Until, Window};
 pub use step::{Change, Rung, Step, Threshold};
 pub use target_tracking::TargetTracking;
+
+/// The most instances any key may name: far above any fleet, far below what
+/// would overflow a price.
+pub const INSTANCES_MAX: u32 = 100_000;
 
 /// What a rule may look at.
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +73,24 @@ pub struct NamedPolicy {
 }
 
 impl NamedPolicy {
+    /// Reads one `[[policy]]` table: its `kind`, `name` and the keys of its rule.
+    pub fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let named = fields.optional::<String>("name");
+        let policy = Policy::read(fields);
+        if let Some(problem) = named.as_deref().and_then(Self::name_problem) {
+            fields.problem("name", problem);
+        }
+        let policy = policy?;
+        let name = named.unwrap_or_else(|| policy.kind().to_owned());
+        Some(Self { name, policy })
+    }
+
+    fn name_problem(name: &str) -> Option<String> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+        let fits = (1..=40).contains(&name.len()) && name.bytes().all(plain);
+        (!fits).then(|| format!("{name:?} is no name; write 1 to 40 letters, digits, `_` and `-`"))
+    }
+
     /// What the rule asks for, and why.
     ///
     /// A partial reading ([`Completeness::Partial`]) may be lower than the
@@ -126,6 +149,24 @@ impl Policy {
         "target_tracking",
         "step",
     ];
+
+    fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        type Reader = fn(&mut Fields<'_>) -> Option<Policy>;
+        let readers: [Reader; 5] = [
+            |fields| Fixed::read(fields).map(Self::Fixed),
+            |fields| Schedule::read(fields).map(Self::Schedule),
+            |fields| QueueBacklog::read(fields).map(Self::QueueBacklog),
+            |fields| TargetTracking::read(fields).map(Self::TargetTracking),
+            |fields| Step::read(fields).map(Self::Step),
+        ];
+        let words: Vec<(&str, Reader)> = Self::KINDS.into_iter().zip(readers).collect();
+        let Some(read) = fields.required_word("kind", &words) else {
+            // Without its kind nobody knows which keys it should have.
+            fields.accept_unknown_keys();
+            return None;
+        };
+        read(fields)
+    }
 
     /// Its word in TOML.
     pub const fn kind(&self) -> &'static str {

@@ -16,10 +16,18 @@
 //! Absent readings: without a backlog the rule abstains. Without `in_flight`
 //! the backlog alone is the least that is needed: if that is more than the
 //! fleet has, it is asked for, and otherwise the rule abstains.
+//!
+//! | key | meaning |
+//! |---|---|
+//! | `jobs_per_instance` | jobs one instance should have at hand; mandatory, 0.001 to 1000000 |
+//! | `signal` | what counts waiting jobs, a total; default `"backlog"` |
+//! | `count_in_flight` | whether jobs being worked on count; default `true` |
+//! | `in_flight_signal` | what counts them, a total; default `"in_flight"` |
 
 use serde::{Deserialize, Serialize};
 
 use super::{Demand, Needs, Opinion, View, rounding};
+use crate::fields::Fields;
 use crate::signal::{Absence, standard};
 
 /// As many instances as the jobs at hand need.
@@ -44,6 +52,27 @@ impl QueueBacklog {
             count_in_flight: true,
             jobs_per_instance,
         }
+    }
+
+    pub(super) fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let what = "the jobs one instance should have at hand, such as 4";
+        let jobs_per_instance = fields.required_within("jobs_per_instance", what, 0.001..=1e6);
+        let signal = fields.or("signal", standard::BACKLOG.to_owned());
+        let count_in_flight = fields.or("count_in_flight", true);
+        let in_flight_signal = fields.or("in_flight_signal", standard::IN_FLIGHT.to_owned());
+        if !count_in_flight && fields.has("in_flight_signal") {
+            fields.problem(
+                "in_flight_signal",
+                "has no effect while `count_in_flight` is false; remove one of the two",
+            );
+        }
+        let jobs_per_instance = jobs_per_instance?;
+        Some(Self {
+            signal,
+            in_flight_signal,
+            count_in_flight,
+            jobs_per_instance,
+        })
     }
 
     pub(super) fn demands(&self) -> Vec<Demand<'_>> {

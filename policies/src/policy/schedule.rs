@@ -14,15 +14,25 @@
 //! the two (see [`crate::cron`]). A `duration` is elapsed time, so a ten-hour
 //! window is open for ten hours on every day of the year; an `end` is a time on
 //! the wall clock, so that window may be an hour shorter or longer.
+//!
+//! | key | meaning |
+//! |---|---|
+//! | `timezone` | an IANA zone; default `"UTC"` |
+//! | `otherwise` | how many instances while no window is open; default 0 |
+//! | `[[policy.window]]` | the windows, at least one, each with: |
+//! | `start` | a cron line of five fields, such as `"0 8 * * MON-FRI"` |
+//! | `duration` | how long it is open, `"1m"` to `"366d"` |
+//! | `end` | or the cron line that closes it |
+//! | `instances` | how many while it is open |
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::{Opinion, View};
+use super::{INSTANCES_MAX, Opinion, View};
 use crate::cron::{CronLine, Zone, moment};
-use crate::fields::duration_text;
+use crate::fields::{Fields, duration_text};
 use crate::units::Timestamp;
 
 /// Numbers of instances by the clock.
@@ -58,6 +68,26 @@ pub enum Until {
 }
 
 impl Schedule {
+    /// No window needs to be longer: the next year opens it again.
+    const DURATION_MAX: Duration = Duration::from_secs(366 * 86_400);
+
+    /// Cron counts in minutes.
+    const DURATION_MIN: Duration = Duration::from_secs(60);
+
+    pub(super) fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let zone = fields.or("timezone", Zone::UTC);
+        let otherwise = fields.or_within("otherwise", 0, 0..=INSTANCES_MAX);
+        if !fields.has("window") {
+            fields.problem("window", "missing; write at least one [[policy.window]]");
+        }
+        let windows = fields.tables("window", Window::read);
+        Some(Self {
+            zone,
+            windows,
+            otherwise,
+        })
+    }
+
     /// The next moment after `now` at which a window opens or closes; `None`
     /// if there is none within 40 years. A window that opens again while it is
     /// open gives a moment at which nothing changes.
@@ -93,6 +123,40 @@ impl Schedule {
 }
 
 impl Window {
+    fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let what = "the cron line that opens it, such as \"0 8 * * MON-FRI\"";
+        let start = fields.required::<CronLine>("start", what);
+        let bounds = Schedule::DURATION_MIN..=Schedule::DURATION_MAX;
+        let span = fields.optional_within("duration", bounds).map(Until::For);
+        let end = fields.optional::<CronLine>("end");
+        let what = "how many instances while it is open, such as 12";
+        let instances = fields.required_within("instances", what, 0..=INSTANCES_MAX);
+        match (fields.has("duration"), fields.has("end")) {
+            (true, true) => {
+                fields.problem("end", "a window has either `duration` or `end`; remove one");
+            }
+            (false, false) => fields.problem_here(
+                "says not how long it is open; write `duration = \"10h\"` or \
+                 `end = \"0 18 * * MON-FRI\"`",
+            ),
+            (true, false) | (false, true) => {}
+        }
+        if let (Some(start), Some(end)) = (&start, &end)
+            && start.fires_with(end)
+        {
+            fields.problem(
+                "end",
+                "is the same as `start`, so the window would never be closed",
+            );
+        }
+        let until = span.or(end.map(Until::At));
+        Some(Self {
+            start: start?,
+            until: until?,
+            instances: instances?,
+        })
+    }
+
     fn is_open(&self, zone: Zone, now: DateTime<Utc>) -> bool {
         match &self.until {
             Until::For(span) => zone

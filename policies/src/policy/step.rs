@@ -16,10 +16,21 @@
 //! in the fleet's limits paces that: set it to about the boot time.
 //!
 //! An absent reading: the rule abstains.
+//!
+//! | key | meaning |
+//! |---|---|
+//! | `signal` | any signal but a counter; mandatory |
+//! | `[[policy.step]]` | the steps, at least one, each with: |
+//! | `above`, `below` | one of them: where the step begins, 0 or more |
+//! | `change` | instances to add (negative: to remove) |
+//! | `percent` | or the share of the fleet to add, in percent, -100 to 1000 |
+//! | `change_min` | with `percent`: the least change in instances; default 1 |
+//! | `exact` | or the number of instances to have |
 
 use serde::{Deserialize, Serialize};
 
-use super::{Demand, Needs, Opinion, View, rounding};
+use super::{Demand, INSTANCES_MAX, Needs, Opinion, View, rounding};
+use crate::fields::Fields;
 
 /// More or fewer instances when a signal crosses thresholds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -96,6 +107,31 @@ impl Change {
 }
 
 impl Step {
+    pub(super) fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let signal = fields.required("signal", "the signal to watch, such as \"oldest_age\"");
+        if !fields.has("step") {
+            fields.problem("step", "missing; write at least one [[policy.step]]");
+        }
+        let read = fields.tables("step", |step| {
+            let when = read_threshold(step);
+            let change = read_change(step);
+            Some((
+                step.path().to_owned(),
+                Rung {
+                    when: when?,
+                    change: change?,
+                },
+            ))
+        });
+        for (path, message) in contradictions(&read) {
+            fields.problem_at(path, message);
+        }
+        Some(Self {
+            signal: signal?,
+            steps: read.into_iter().map(|(_, rung)| rung).collect(),
+        })
+    }
+
     pub(super) fn demands(&self) -> Vec<Demand<'_>> {
         vec![Demand {
             signal: &self.signal,
@@ -143,5 +179,133 @@ impl Step {
             }
         }
         above.or(below).map(|(_, rung)| rung)
+    }
+}
+
+/// Thresholds larger than this are a slip of the pen.
+const THRESHOLD_MAX: f64 = 1e15;
+
+fn read_threshold(step: &mut Fields<'_>) -> Option<Threshold> {
+    let above = step
+        .optional_within("above", 0.0..=THRESHOLD_MAX)
+        .map(Threshold::Above);
+    let below = step
+        .optional_within("below", 0.0..=THRESHOLD_MAX)
+        .map(Threshold::Below);
+    match (step.has("above"), step.has("below")) {
+        (true, true) => {
+            step.problem(
+                "below",
+                "a step has either `above` or `below`; make two steps of it",
+            );
+            None
+        }
+        (false, false) => {
+            step.problem_here("says not when it applies; write `above` or `below`");
+            None
+        }
+        (true, false) | (false, true) => above.or(below),
+    }
+}
+
+fn read_change(step: &mut Fields<'_>) -> Option<Change> {
+    let most = i32::try_from(INSTANCES_MAX).unwrap_or(i32::MAX);
+    let by = step.optional_within("change", -most..=most);
+    let percent = step.optional_within("percent", -100.0..=1000.0);
+    let exact = step.optional_within("exact", 0..=INSTANCES_MAX);
+    let change_min = step.or_within("change_min", Change::CHANGE_MIN, 1..=INSTANCES_MAX);
+    let given: Vec<&str> = ["change", "percent", "exact"]
+        .into_iter()
+        .filter(|key| step.has(key))
+        .collect();
+    match given.as_slice() {
+        [] => step.problem_here("says not what to do; write `change`, `percent` or `exact`"),
+        [_] => {}
+        [_, second, ..] => step.problem(
+            second,
+            "a step has one of `change`, `percent` and `exact`; remove the others",
+        ),
+    }
+    if step.has("change_min") && !step.has("percent") {
+        step.problem("change_min", "has no effect without `percent`; remove it");
+    }
+    for key in ["change", "percent"] {
+        let zero = if key == "change" {
+            by == Some(0)
+        } else {
+            percent == Some(0.0)
+        };
+        if zero {
+            step.problem(
+                key,
+                "0 changes nothing; write another number or remove the step",
+            );
+        }
+    }
+    by.map(Change::By)
+        .or(percent.map(|percent| Change::Percent {
+            percent,
+            change_min,
+        }))
+        .or(exact.map(Change::Exact))
+}
+
+/// Steps that cannot be meant together, with the path of the later one.
+fn contradictions(steps: &[(String, Rung)]) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for (index, (path, rung)) in steps.iter().enumerate() {
+        let conflict = steps[..index]
+            .iter()
+            .find_map(|(_, earlier)| conflict(*earlier, *rung));
+        found.extend(conflict.map(|message| (path.clone(), message)));
+    }
+    found
+}
+
+fn conflict(earlier: Rung, later: Rung) -> Option<String> {
+    let opposite = grows(earlier.change)
+        .zip(grows(later.change))
+        .map(|(one, two)| one != two);
+    match (earlier.when, later.when) {
+        (Threshold::Above(one), Threshold::Above(two))
+        | (Threshold::Below(one), Threshold::Below(two))
+            if one.total_cmp(&two).is_eq() =>
+        {
+            Some(format!(
+                "begins at {two} as an earlier step does; remove one of them"
+            ))
+        }
+        (Threshold::Above(above), Threshold::Below(below))
+        | (Threshold::Below(below), Threshold::Above(above))
+            if below >= above =>
+        {
+            Some(format!(
+                "overlaps an earlier step: a reading from {above} to {below} would be above and \
+                 below at once; keep every `below` lower than every `above`"
+            ))
+        }
+        (Threshold::Above(_), Threshold::Above(_)) | (Threshold::Below(_), Threshold::Below(_)) => {
+            (opposite == Some(true)).then(|| {
+                "goes the other way than an earlier step on the same side; let all steps above \
+                 go one way and all steps below the other"
+                    .to_owned()
+            })
+        }
+        (Threshold::Above(_), Threshold::Below(_)) | (Threshold::Below(_), Threshold::Above(_)) => {
+            (opposite == Some(false)).then(|| {
+                "goes the same way as the steps on the other side, so the fleet could never go \
+                 back; let all steps above go one way and all steps below the other"
+                    .to_owned()
+            })
+        }
+    }
+}
+
+/// Whether a change grows the fleet; `None` if that depends on its size.
+fn grows(change: Change) -> Option<bool> {
+    match change {
+        Change::By(count) => Some(count > 0),
+        Change::Percent { percent, .. } => Some(percent > 0.0),
+        Change::Exact(_) => None,
     }
 }

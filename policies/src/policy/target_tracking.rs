@@ -31,10 +31,18 @@
 //! both become zero: then another policy must be there that starts the fleet.
 //!
 //! An absent reading: the rule abstains.
+//!
+//! | key | meaning |
+//! |---|---|
+//! | `target` | where the signal should be, in its unit; mandatory, 0.000001 to 1000000000, for a ratio at most 1 |
+//! | `signal` | a ratio or per_worker signal; default `"utilization"` |
+//! | `dead_band` | how far off, as a share of the target, is near enough; default 0.1, 0 to 0.9 |
+//! | `to_zero` | whether this rule lets the fleet become empty; default `false` |
 
 use serde::{Deserialize, Serialize};
 
 use super::{Demand, Needs, Opinion, View, rounding};
+use crate::fields::Fields;
 use crate::signal::{Absence, standard};
 
 /// As many instances as bring a signal to its target.
@@ -63,6 +71,20 @@ impl TargetTracking {
             dead_band: Self::DEAD_BAND,
             to_zero: false,
         }
+    }
+
+    pub(super) fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let what = "where the signal should be, such as 0.7";
+        let target = fields.required_within("target", what, 1e-6..=1e9);
+        let signal = fields.or("signal", standard::UTILIZATION.to_owned());
+        let dead_band = fields.or_within("dead_band", Self::DEAD_BAND, 0.0..=0.9);
+        let to_zero = fields.or("to_zero", false);
+        Some(Self {
+            signal,
+            target: target?,
+            dead_band,
+            to_zero,
+        })
     }
 
     pub(super) fn demands(&self) -> Vec<Demand<'_>> {

@@ -563,7 +563,6 @@ fn workloads_too_small_or_too_large_say_what_to_change() {
     ]);
 }
 
-
 proptest! {
     #![proptest_config(crate::testing::properties(64))]
 

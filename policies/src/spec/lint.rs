@@ -1,0 +1,211 @@
+//! What is well-formed and still makes no sense.
+
+use super::{FleetSpec, Limits};
+use crate::fields::duration_text;
+use crate::policy::{Change, Demand, Fixed, Needs, Policy, Schedule, Step};
+use crate::signal::{SignalKind, SignalSpec, standard};
+use crate::units::MicroUsdPerHour;
+
+/// Something wrong with one of a fleet's policies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Which policy, counted from 0.
+    pub policy: usize,
+    /// Which of its keys, such as `instances` or `window[1].instances`.
+    pub key: String,
+    /// What is wrong and what to change.
+    pub message: String,
+}
+
+/// Why `policy` cannot work with a signal of `kind`, and the key to change.
+pub(super) fn kind_fault(
+    policy: &Policy,
+    demand: Demand<'_>,
+    kind: SignalKind,
+) -> Option<(&'static str, String)> {
+    if let Some(refusal) = demand.needs.refusal(kind) {
+        return Some((demand.key, format!("`{}` {refusal}", demand.signal)));
+    }
+    match policy {
+        Policy::TargetTracking(rule)
+            if demand.needs == Needs::Proportional
+                && kind == SignalKind::Ratio
+                && rule.target > 1.0 =>
+        {
+            let message = format!(
+                "{} is above 1, and `{}` is a ratio from 0 to 1; write 0.7 for 70 %",
+                rule.target, rule.signal
+            );
+            Some(("target", message))
+        }
+        Policy::Fixed(_)
+        | Policy::Schedule(_)
+        | Policy::QueueBacklog(_)
+        | Policy::TargetTracking(_)
+        | Policy::Step(_) => None,
+    }
+}
+
+/// Every number of instances that a policy names and `limits` never let it have.
+pub fn policy_faults(policies: &[crate::policy::NamedPolicy], limits: &Limits) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    for (index, named) in policies.iter().enumerate() {
+        for (key, count, floor) in named_sizes(&named.policy) {
+            let message = if count > limits.max {
+                format!("{count} is above limits.max ({})", limits.max)
+            } else if count < limits.min && floor {
+                format!("{count} is below limits.min ({})", limits.min)
+            } else {
+                continue;
+            };
+            faults.push(Fault {
+                policy: index,
+                key,
+                message,
+            });
+        }
+    }
+    faults
+}
+
+/// The sizes a policy names, by key, and whether one below `min` is a mistake.
+fn named_sizes(policy: &Policy) -> Vec<(String, u32, bool)> {
+    match policy {
+        Policy::Fixed(Fixed { instances }) => vec![("instances".to_owned(), *instances, true)],
+        Policy::Schedule(Schedule {
+            windows, otherwise, ..
+        }) => windows
+            .iter()
+            .enumerate()
+            .map(|(index, window)| (format!("window[{index}].instances"), window.instances, true))
+            // Zero is its default, and means: what the others and `min` say.
+            .chain([("otherwise".to_owned(), *otherwise, *otherwise > 0)])
+            .collect(),
+        Policy::Step(Step { steps, .. }) => steps
+            .iter()
+            .enumerate()
+            .filter_map(|(index, rung)| match rung.change {
+                Change::Exact(count) => Some((format!("step[{index}].exact"), count, true)),
+                Change::By(_) | Change::Percent { .. } => None,
+            })
+            .collect(),
+        Policy::QueueBacklog(_) | Policy::TargetTracking(_) => Vec::new(),
+    }
+}
+
+/// What makes no sense in the fleet itself: keys of its table, and messages.
+pub(super) fn fleet_faults(spec: &FleetSpec) -> Vec<(&'static str, String)> {
+    let mut faults = Vec::new();
+    faults.extend(money_fault(spec).map(|message| ("limits.max_usd_per_hour", message)));
+    faults.extend(waiting_faults(spec));
+    faults.extend(empty_for_good(spec).map(|message| ("limits.min", message)));
+    faults
+}
+
+fn money_fault(spec: &FleetSpec) -> Option<String> {
+    let cap = spec.limits.max_usd_per_hour;
+    let cheapest = spec
+        .offerings
+        .iter()
+        .min_by_key(|offering| offering.price)?;
+    let needed = spec.limits.min.max(1);
+    let cost = cheapest.price.times(needed);
+    (cost > cap).then(|| {
+        let whose = if spec.limits.min == 0 {
+            format!("one {}", cheapest.name)
+        } else {
+            format!("min ({needed}) of {}", cheapest.name)
+        };
+        format!(
+            "{cap} does not pay for {whose}, which costs {cost} an hour; raise it{}",
+            lower_min(spec, cap)
+        )
+    })
+}
+
+fn lower_min(spec: &FleetSpec, cap: MicroUsdPerHour) -> &'static str {
+    if spec.limits.min > 0 && cap > MicroUsdPerHour::ZERO {
+        " or lower min"
+    } else {
+        ""
+    }
+}
+
+fn waiting_faults(spec: &FleetSpec) -> Vec<(&'static str, String)> {
+    let limits = &spec.limits;
+    let interval = duration_text(spec.interval);
+    let mut faults = Vec::new();
+    for (key, settle) in [
+        ("limits.shrink_settle", limits.shrink_settle),
+        ("limits.grow_settle", limits.grow_settle),
+    ] {
+        if !settle.is_zero() && settle < spec.interval {
+            let message = format!(
+                "{} is shorter than interval ({interval}), so it never delays anything; write \
+                 \"0s\" or at least \"{interval}\"",
+                duration_text(settle)
+            );
+            faults.push((key, message));
+        }
+    }
+    for (key, patience, what) in [
+        (
+            "limits.boot_timeout",
+            limits.boot_timeout,
+            "an instance would count as failed",
+        ),
+        (
+            "limits.listing_patience",
+            limits.listing_patience,
+            "a launch would count as lost",
+        ),
+    ] {
+        if patience < spec.interval {
+            let message = format!(
+                "{} is shorter than interval ({interval}): {what} before it was looked for once; \
+                 write at least \"{interval}\"",
+                duration_text(patience)
+            );
+            faults.push((key, message));
+        }
+    }
+    faults
+}
+
+/// Why a fleet that is empty once would stay empty.
+fn empty_for_good(spec: &FleetSpec) -> Option<String> {
+    let measured = |policy: &Policy| matches!(policy, Policy::TargetTracking(_) | Policy::Step(_));
+    let stuck = spec.limits.min == 0
+        && spec.policies.iter().any(|named| measured(&named.policy))
+        && !spec
+            .policies
+            .iter()
+            .any(|named| starts_from_zero(&named.policy, &spec.signals));
+    stuck.then(|| {
+        "0 lets the fleet become empty, and no policy of it can start an empty fleet again, \
+         because what they read is measured on instances; write at least 1, or add a policy \
+         that can (queue_backlog, schedule or fixed)"
+            .to_owned()
+    })
+}
+
+fn starts_from_zero(policy: &Policy, signals: &[SignalSpec]) -> bool {
+    match policy {
+        Policy::Fixed(Fixed { instances }) => *instances > 0,
+        Policy::Schedule(Schedule {
+            windows, otherwise, ..
+        }) => *otherwise > 0 || windows.iter().any(|window| window.instances > 0),
+        Policy::QueueBacklog(_) => true,
+        Policy::TargetTracking(rule) => !rule.to_zero,
+        Policy::Step(rule) => {
+            let kind = signals
+                .iter()
+                .find(|signal| signal.name == rule.signal)
+                .map(|signal| signal.kind);
+            // A latency is measured on jobs that were finished: none are.
+            rule.signal != standard::LATENCY_P95
+                && kind.is_some_and(|kind| !kind.falls_as_instances_are_added())
+                && rule.steps.iter().any(|rung| rung.change.apply(0) > 0)
+        }
+    }
+}
