@@ -12,12 +12,16 @@
 //! memory rebuilt from the store.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::future::pending;
+use std::time::Duration;
 
-use windlass_policies::model::{Action, Epoch, FleetError, Listing, Outcome};
+use windlass_policies::model::{
+    Action, Epoch, FleetError, Instance, InstanceId, Listing, Outcome,
+};
 use windlass_policies::ports::{Clock, FleetProvider, MetricSource, Record, Store, StoreError};
 use windlass_policies::signal::{Absence, Completeness, Reading, Readings, SignalSpec};
-use windlass_policies::units::Timestamp;
+use windlass_policies::units::{Timestamp, micros_of};
 
 use crate::random::Stream;
 
@@ -30,6 +34,8 @@ pub struct FaultMix {
     pub list_fails: f64,
     /// A listing misses instances, and says so.
     pub list_incomplete: f64,
+    /// A launched instance shows up in listings minutes after its siblings.
+    pub list_straggles: f64,
     /// An action is done, but its answer is lost.
     pub answer_lost: f64,
     /// An action is not done, and nobody knows.
@@ -60,6 +66,7 @@ impl FaultMix {
             crash: chance() / 5.0,
             list_fails: chance(),
             list_incomplete: chance(),
+            list_straggles: chance(),
             answer_lost: chance(),
             request_lost: chance(),
             throttled: chance(),
@@ -71,11 +78,16 @@ impl FaultMix {
     }
 }
 
+/// How long a straggling instance stays out of the listings at most.
+pub const STRAGGLE_MAX: Duration = Duration::from_mins(4);
+
 /// The faults of one run, shared by its ports.
 #[derive(Debug)]
 pub struct Faults {
     mix: Cell<FaultMix>,
     stream: RefCell<Stream>,
+    /// How long each instance stays out of the listings after its launch.
+    straggling: RefCell<BTreeMap<InstanceId, Duration>>,
 }
 
 impl Faults {
@@ -84,6 +96,7 @@ impl Faults {
         Self {
             mix: Cell::new(mix),
             stream: RefCell::new(Stream::new(seed, "faults")),
+            straggling: RefCell::default(),
         }
     }
 
@@ -94,6 +107,23 @@ impl Faults {
 
     fn strikes(&self, chance: f64) -> bool {
         chance > 0.0 && self.stream.borrow_mut().uniform() < chance
+    }
+
+    /// Whether a listing of `now` does not show `instance` yet.
+    fn straggles(&self, instance: &Instance, now: Timestamp) -> bool {
+        let late = *self
+            .straggling
+            .borrow_mut()
+            .entry(instance.id.clone())
+            .or_insert_with(|| {
+                if self.strikes(self.mix.get().list_straggles) {
+                    let micros = self.stream.borrow_mut().below(micros_of(STRAGGLE_MAX));
+                    Duration::from_micros(micros)
+                } else {
+                    Duration::ZERO
+                }
+            });
+        now.since(instance.launched_at) < late
     }
 
     /// Where the process may die.
@@ -143,7 +173,7 @@ impl<P: MetricSource> MetricSource for Faulty<'_, P> {
     }
 }
 
-impl<P: FleetProvider> FleetProvider for Faulty<'_, P> {
+impl<P: FleetProvider + Clock> FleetProvider for Faulty<'_, P> {
     async fn list(&self, fleet: &str) -> Result<Listing, FleetError> {
         self.faults.crash_point().await;
         let mix = self.faults.mix.get();
@@ -151,6 +181,8 @@ impl<P: FleetProvider> FleetProvider for Faulty<'_, P> {
             return Err(FleetError::Throttled);
         }
         let mut listing = self.inner.list(fleet).await?;
+        let now = self.inner.now();
+        listing.instances.retain(|instance| !self.faults.straggles(instance, now));
         if self.faults.strikes(mix.list_incomplete) {
             listing.complete = false;
             let faults = self.faults;
