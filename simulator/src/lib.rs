@@ -1,6 +1,7 @@
 //! A deterministic cloud.
 
 pub mod distribution;
+pub mod embedded;
 pub mod random;
 #[cfg(test)]
 mod testing;
