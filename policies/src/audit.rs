@@ -9,7 +9,7 @@ use std::fmt;
 
 use crate::memory::Memory;
 use crate::model::{
-    Action, Decision, Grounds, Instance, InstanceId, LaunchToken, Observation, Phase, Wish, Work,
+    Action, Decision, Grounds, Instance, InstanceId, LaunchToken, Observation, Phase, Work,
 };
 use crate::spec::FleetSpec;
 
@@ -244,10 +244,15 @@ fn check_instances(
     decision: &Decision,
     report: &mut impl FnMut(Invariant, String),
 ) {
-    let abstained = decision
-        .proposals
+    let readings = seen.readings.checked(&spec.signals, seen.now);
+    let signals: BTreeSet<&str> = spec
+        .policies
         .iter()
-        .any(|one| matches!(one.wish, Wish::Abstain(_)));
+        .flat_map(|named| named.policy.signals())
+        .collect();
+    let absent = signals
+        .into_iter()
+        .find(|signal| readings.sample(signal).is_err());
     let mut named = BTreeSet::new();
     for action in &decision.actions {
         let (instance, ends) = match action {
@@ -258,8 +263,11 @@ fn check_instances(
         if !named.insert(instance) {
             report(Invariant::NamedOnly, format!("{instance} twice"));
         }
-        if ends && abstained {
-            report(Invariant::AbsentNeverShrinks, action.to_string());
+        if let Some(signal) = absent.filter(|_| ends) {
+            report(
+                Invariant::AbsentNeverShrinks,
+                format!("{action} without {signal}"),
+            );
         }
         let Some(shown) = listed.get(instance) else {
             report(Invariant::NamedOnly, format!("{instance} is not listed"));

@@ -14,6 +14,7 @@ use crate::model::{
 };
 use crate::placement;
 use crate::policy::{View, combine};
+use crate::signal::Completeness;
 use crate::spec::FleetSpec;
 use crate::units::MicroUsdPerHour;
 
@@ -70,6 +71,20 @@ fn think(spec: &FleetSpec, memory: &Memory, seen: &Observation) -> Decision {
         return held(Some(fleet.current(&memory)), vec![reason], proposals);
     }
     Plan::new(spec, &memory, seen, fleet).carry(proposals)
+}
+
+/// Whether everything the policies read is there, fresh and complete: only then
+/// may anything be let go.
+fn informed(spec: &FleetSpec, seen: &Observation) -> bool {
+    let readings = seen.readings.checked(&spec.signals, seen.now);
+    let mut needed = spec
+        .policies
+        .iter()
+        .flat_map(|named| named.policy.signals());
+    needed.all(|signal| {
+        let sample = readings.sample(signal);
+        sample.is_ok_and(|sample| sample.completeness == Completeness::Complete)
+    })
 }
 
 /// The largest wish; `None` if all abstained.
@@ -172,9 +187,7 @@ impl<'a> Plan<'a> {
 
     fn carry(mut self, proposals: Vec<Proposal>) -> Decision {
         let current = self.situation.current;
-        self.situation.informed = proposals
-            .iter()
-            .all(|proposal| matches!(proposal.wish, Wish::Instances(_)));
+        self.situation.informed = informed(self.spec, self.seen);
         let combined = combine(&proposals, current);
         self.reasons = combined.reasons;
         let wish = combined.wish.unwrap_or(current);

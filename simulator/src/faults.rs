@@ -16,9 +16,7 @@ use std::collections::BTreeMap;
 use std::future::pending;
 use std::time::Duration;
 
-use windlass_policies::model::{
-    Action, Epoch, FleetError, Instance, InstanceId, Listing, Outcome,
-};
+use windlass_policies::model::{Action, Epoch, FleetError, Instance, InstanceId, Listing, Outcome};
 use windlass_policies::ports::{Clock, FleetProvider, MetricSource, Record, Store, StoreError};
 use windlass_policies::signal::{Absence, Completeness, Reading, Readings, SignalSpec};
 use windlass_policies::units::{Timestamp, micros_of};
@@ -182,7 +180,9 @@ impl<P: FleetProvider + Clock> FleetProvider for Faulty<'_, P> {
         }
         let mut listing = self.inner.list(fleet).await?;
         let now = self.inner.now();
-        listing.instances.retain(|instance| !self.faults.straggles(instance, now));
+        listing
+            .instances
+            .retain(|instance| !self.faults.straggles(instance, now));
         if self.faults.strikes(mix.list_incomplete) {
             listing.complete = false;
             let faults = self.faults;

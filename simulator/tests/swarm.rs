@@ -17,7 +17,9 @@ const BUG_SEEDS_MAX: u64 = 200;
 
 fn setting(name: &str, default: u64) -> u64 {
     match std::env::var(name) {
-        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")),
+        Ok(text) => text
+            .parse()
+            .unwrap_or_else(|_| panic!("{name}={text} is no number")),
         Err(_) => default,
     }
 }
@@ -45,9 +47,14 @@ fn swarm_is_deterministic() {
 fn finds(bug: Bug, what: &str) {
     let found = (0..BUG_SEEDS_MAX).find_map(|seed| {
         let violations = run(seed, Some(bug)).violations;
-        violations.into_iter().find(|violation| violation.contains(what))
+        violations
+            .into_iter()
+            .find(|violation| violation.contains(what))
     });
-    assert!(found.is_some(), "{bug:?} was not found as \"{what}\" in {BUG_SEEDS_MAX} seeds");
+    assert!(
+        found.is_some(),
+        "{bug:?} was not found as \"{what}\" in {BUG_SEEDS_MAX} seeds"
+    );
 }
 
 #[test]
@@ -102,7 +109,15 @@ fn swarm_kills_tokens_used_twice() {
 
 #[test]
 fn swarm_refuses_a_writer_of_an_older_epoch() {
-    assert_eq!(swarm_world::zombie(1, 2), 0, "a stale writer changed the fleet");
+    assert_eq!(
+        swarm_world::zombie(1, 2),
+        0,
+        "a stale writer changed the fleet"
+    );
     // The planted bug: a restart that does not raise the epoch.
-    assert_ne!(swarm_world::zombie(2, 2), 0, "the check could not have failed");
+    assert_ne!(
+        swarm_world::zombie(2, 2),
+        0,
+        "the check could not have failed"
+    );
 }

@@ -88,7 +88,7 @@ fn read_jobs(lines: &mut Lines<'_>, columns: Columns) -> Result<TraceKind, Trace
     let mut arrival_micros: Vec<u64> = Vec::new();
     let mut service_micros: Vec<u64> = Vec::new();
     let mut numbers: Vec<u32> = Vec::new();
-    let mut interner = Interner::default();
+    let mut interner = Interner::new();
     while lines.advance()? {
         let (arrival, service, class) = match columns {
             Columns::WithClass => {

@@ -24,6 +24,9 @@ pub enum DecimalError {
 /// seventh decimal on it is rounded, halves up. No other rounding happens:
 /// the text never becomes a float. Spaces around it are passed over.
 pub fn parse_millionths(text: &[u8]) -> Result<u64, DecimalError> {
+    if let Some(millionths) = parse_common(text) {
+        return Ok(millionths);
+    }
     let text = text.trim_ascii();
     let unsigned = match text {
         [b'-', rest @ ..] if is_decimal(rest) => return Err(DecimalError::Negative),
@@ -58,6 +61,29 @@ pub fn parse_millionths(text: &[u8]) -> Result<u64, DecimalError> {
     value
         .checked_add(u64::from(half_or_more))
         .ok_or(DecimalError::TooLarge)
+}
+
+/// The way of nearly all numbers, for speed: digits, perhaps a point, and at
+/// most six digits more. Thirteen bytes and six zeros cannot overflow.
+fn parse_common(text: &[u8]) -> Option<u64> {
+    if text.is_empty() || text.len() > 13 {
+        return None;
+    }
+    let mut value = 0;
+    let mut places = None;
+    for byte in text {
+        match (byte, places) {
+            (b'0'..=b'9', _) => {
+                value = value * 10 + u64::from(byte - b'0');
+                places = places.map(|places| places + 1);
+            }
+            (b'.', None) => places = Some(0),
+            _ => return None,
+        }
+    }
+    // Fewer than six places are filled up; a point without digits is no number.
+    let missing = 6_u32.checked_sub(places.unwrap_or(0))?;
+    (text != b".").then(|| value * 10_u64.pow(missing))
 }
 
 /// Reads a whole number, also written as `5.0` or `1e3`.

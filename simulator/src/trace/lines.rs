@@ -1,8 +1,9 @@
 //! A trace as numbered lines, plain or gzipped, with limits.
 
-use std::io::{self, BufRead, BufReader, Cursor, Read};
+use std::io::{self, Cursor, Read};
+use std::ops::Range;
 
-use flate2::bufread::MultiGzDecoder;
+use flate2::read::MultiGzDecoder;
 
 use super::TraceError;
 
@@ -13,15 +14,21 @@ pub(super) const LINE_BYTES_MAX: usize = 64 * 1024;
 /// keeps a trace below 2 GB of memory.
 pub(super) const LINES_MAX: u64 = 100_000_000;
 
-const BUFFER_BYTES: usize = 128 * 1024;
+/// Room for the longest line and as much again, so that little is moved.
+const BUFFER_BYTES: usize = 2 * LINE_BYTES_MAX;
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 /// Gives out the lines of a trace one by one, and knows where it is.
 pub(super) struct Lines<'a> {
     name: &'a str,
-    reader: Box<dyn BufRead + 'a>,
-    line: Vec<u8>,
+    source: Box<dyn Read + 'a>,
+    // Lines are not copied: they are looked at where they were read to.
+    buffer: Vec<u8>,
+    // Where in `buffer` the line in hand lies.
+    line: Range<usize>,
+    // What was read and not given out yet.
+    rest: Range<usize>,
     number: u64,
     number_max: u64,
 }
@@ -40,19 +47,18 @@ impl<'a> Lines<'a> {
                 source,
             })?;
         let zipped = magic == GZIP_MAGIC;
-        let whole = BufReader::with_capacity(BUFFER_BYTES, Cursor::new(magic).chain(source));
-        let reader: Box<dyn BufRead + 'a> = if zipped {
-            Box::new(BufReader::with_capacity(
-                BUFFER_BYTES,
-                MultiGzDecoder::new(whole),
-            ))
+        let whole = Cursor::new(magic).chain(source);
+        let source: Box<dyn Read + 'a> = if zipped {
+            Box::new(MultiGzDecoder::new(whole))
         } else {
             Box::new(whole)
         };
         Ok(Self {
             name,
-            reader,
-            line: Vec::new(),
+            source,
+            buffer: vec![0; BUFFER_BYTES],
+            line: 0..0,
+            rest: 0..0,
             number: 0,
             number_max: LINES_MAX,
         })
@@ -64,7 +70,7 @@ impl<'a> Lines<'a> {
             if !self.advance_raw()? {
                 return Ok(false);
             }
-            if !self.current().trim_ascii().is_empty() {
+            if !self.current().trim_ascii_start().is_empty() {
                 return Ok(true);
             }
         }
@@ -72,7 +78,7 @@ impl<'a> Lines<'a> {
 
     /// The line in hand without its end.
     pub(super) fn current(&self) -> &[u8] {
-        &self.line
+        &self.buffer[self.line.clone()]
     }
 
     /// An error about the line in hand.
@@ -85,17 +91,11 @@ impl<'a> Lines<'a> {
     }
 
     fn advance_raw(&mut self) -> Result<bool, TraceError> {
-        self.line.clear();
-        let limit = LINE_BYTES_MAX as u64 + 1;
-        let mut limited = (&mut self.reader).take(limit);
-        if let Err(source) = limited.read_until(b'\n', &mut self.line) {
-            return Err(self.unreadable(source));
-        }
-        if self.line.is_empty() {
+        let Some(length) = self.find_end()? else {
             return Ok(false);
-        }
+        };
         self.number += 1;
-        if self.line.len() > LINE_BYTES_MAX {
+        if length > LINE_BYTES_MAX {
             return Err(self.error(format!(
                 "the line is longer than {LINE_BYTES_MAX} bytes; is this a trace?"
             )));
@@ -106,19 +106,57 @@ impl<'a> Lines<'a> {
                 self.number_max
             )));
         }
+        self.line = self.rest.start..self.rest.start + length;
+        self.rest.start = self.line.end;
         self.strip();
         Ok(true)
     }
 
+    /// How long the next line is, its end included: at least as much as is
+    /// allowed if it is longer. `None` if there is no line any more.
+    fn find_end(&mut self) -> Result<Option<usize>, TraceError> {
+        let mut searched = 0;
+        loop {
+            let unseen = &self.buffer[self.rest.start + searched..self.rest.end];
+            if let Some(at) = unseen.iter().position(|byte| *byte == b'\n') {
+                return Ok(Some(searched + at + 1));
+            }
+            searched = self.rest.len();
+            if searched > LINE_BYTES_MAX {
+                return Ok(Some(searched));
+            }
+            if self.read_more()? == 0 {
+                return Ok((searched > 0).then_some(searched));
+            }
+        }
+    }
+
+    /// Reads behind what is there, and says how much came.
+    fn read_more(&mut self) -> Result<usize, TraceError> {
+        if self.rest.end == self.buffer.len() {
+            self.buffer.copy_within(self.rest.clone(), 0);
+            self.rest = 0..self.rest.len();
+        }
+        loop {
+            match self.source.read(&mut self.buffer[self.rest.end..]) {
+                Ok(count) => {
+                    self.rest.end += count;
+                    return Ok(count);
+                }
+                Err(source) if source.kind() == io::ErrorKind::Interrupted => {}
+                Err(source) => return Err(self.unreadable(source)),
+            }
+        }
+    }
+
     fn strip(&mut self) {
-        if self.line.ends_with(b"\n") {
-            self.line.pop();
+        for end in [b'\n', b'\r'] {
+            if self.current().last() == Some(&end) {
+                self.line.end -= 1;
+            }
         }
-        if self.line.ends_with(b"\r") {
-            self.line.pop();
-        }
-        if self.number == 1 && self.line.starts_with(BYTE_ORDER_MARK) {
-            self.line.drain(..BYTE_ORDER_MARK.len());
+        if self.number == 1 && self.current().starts_with(BYTE_ORDER_MARK) {
+            self.line.start += BYTE_ORDER_MARK.len();
         }
     }
 
@@ -179,6 +217,41 @@ mod tests {
         assert_eq!(read_all(&members).expect("two gzip members"), ["a", "b"]);
     }
 
+    /// Gives one byte at a time, with an interruption before each.
+    struct Trickle<'a>(&'a [u8], bool);
+
+    impl Read for Trickle<'_> {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            self.1 = !self.1;
+            if self.1 {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            let count = into.len().min(1);
+            self.0.read(&mut into[..count])
+        }
+    }
+
+    #[test]
+    fn lines_do_not_depend_on_how_the_bytes_come() {
+        let rows: Vec<String> = (0..40_u32)
+            .map(|row| "x".repeat(row as usize * 90))
+            .collect();
+        let text = rows.join("\n");
+        let expected = rows[1..].to_vec();
+        for bytes in [text.as_bytes(), &zip(text.as_bytes())] {
+            assert_eq!(read_all(bytes).expect("at once"), expected);
+            let mut lines = Lines::new("test", Trickle(bytes, false)).expect("readable");
+            for row in &expected {
+                assert!(lines.advance().expect("a line"));
+                assert_eq!(lines.current(), row.as_bytes());
+            }
+            assert!(!lines.advance().expect("the end"));
+        }
+        // Longest lines, so that they straddle the end of the buffer.
+        let long = vec!["y".repeat(LINE_BYTES_MAX - 7); 9];
+        assert_eq!(read_all(long.join("\n").as_bytes()).expect("long"), long);
+    }
+
     #[test]
     fn a_cut_off_gzip_file_says_so_wherever_it_is_cut() {
         let rows: Vec<String> = (0..500)
@@ -222,10 +295,7 @@ mod tests {
                 error.starts_with("test:1: the line is longer than 65536 bytes"),
                 "{error}"
             );
-            assert!(
-                lines.line.capacity() <= LINE_BYTES_MAX * 4,
-                "memory stays small"
-            );
+            assert_eq!(lines.buffer.len(), BUFFER_BYTES, "memory stays small");
         }
         let longest = [vec![b'1'; LINE_BYTES_MAX - 1], vec![b'\n']].concat();
         assert_eq!(read_all(&longest).expect("just fits").len(), 1);

@@ -283,11 +283,15 @@ impl Classes {
 }
 
 /// Gives every class name a number.
-#[derive(Default)]
 struct Interner {
     numbers: BTreeMap<String, u32>,
     names: Vec<String>,
+    // The number last given for a name with this hash, to spare most searches.
+    recent: Vec<u32>,
 }
+
+/// Enough places that a few thousand classes seldom share one.
+const RECENT_CLASSES: usize = 4_096;
 
 /// More classes than this are no classes, but a column with something else.
 const CLASSES_MAX: usize = 1_000_000;
@@ -296,7 +300,33 @@ const CLASSES_MAX: usize = 1_000_000;
 const CLASS_BYTES_MAX: usize = 256;
 
 impl Interner {
+    fn new() -> Self {
+        Self {
+            numbers: BTreeMap::new(),
+            names: Vec::new(),
+            recent: vec![0; RECENT_CLASSES],
+        }
+    }
+
     fn intern(&mut self, class: &[u8]) -> Result<u32, String> {
+        let hash = class.iter().fold(0, |hash: usize, byte| {
+            hash.wrapping_mul(31).wrapping_add(usize::from(*byte))
+        });
+        let place = hash % RECENT_CLASSES;
+        let recent = self.recent[place];
+        if self
+            .names
+            .get(recent as usize)
+            .is_some_and(|name| name.as_bytes() == class)
+        {
+            return Ok(recent);
+        }
+        let number = self.search(class)?;
+        self.recent[place] = number;
+        Ok(number)
+    }
+
+    fn search(&mut self, class: &[u8]) -> Result<u32, String> {
         let name = str::from_utf8(class)
             .map_err(|_| format!("the class {} is not UTF-8", shown(class)))?;
         if let Some(number) = self.numbers.get(name) {

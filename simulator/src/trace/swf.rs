@@ -15,7 +15,7 @@ struct Job {
 /// Reads all records, and how many of them were left out.
 pub(super) fn read(lines: &mut Lines<'_>) -> Result<(TraceKind, u64), TraceError> {
     let mut jobs: Vec<Job> = Vec::new();
-    let mut interner = Interner::default();
+    let mut interner = Interner::new();
     let mut left_out = 0;
     while lines.advance()? {
         let line = lines.current().trim_ascii();

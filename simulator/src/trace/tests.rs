@@ -42,6 +42,20 @@ fn jobs_are_read_with_and_without_classes() {
     assert_eq!(numbers, [Some(0), Some(1), Some(0), Some(2), None]);
 }
 
+#[test]
+fn many_classes_keep_their_numbers() {
+    // More than the interner remembers by hash, each twice, far apart.
+    let classes: Vec<String> = (0..9_000).map(|class| format!("class {class}")).collect();
+    let mut interner = Interner::new();
+    for _ in 0..2 {
+        for (number, class) in classes.iter().enumerate() {
+            let given = interner.intern(class.as_bytes()).expect("a class");
+            assert_eq!(given as usize, number);
+        }
+    }
+    assert_eq!(interner.names, classes);
+}
+
 fn record(submit: &str, run: &str, allocated: &str, requested: &str) -> String {
     format!("1 {submit} -1 {run} {allocated} -1 -1 {requested} -1 -1 1 1 1 -1 1 -1 -1 -1\n")
 }

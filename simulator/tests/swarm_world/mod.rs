@@ -95,7 +95,10 @@ pub(crate) fn run(seed: u64, bug: Option<Bug>) -> Report {
         audit_all(&spec, records, &mut witness.found.borrow_mut());
         serde_json::to_string(records).expect("records are plain data")
     });
-    Report { violations: witness.found.into_inner(), record }
+    Report {
+        violations: witness.found.into_inner(),
+        record,
+    }
 }
 
 /// How many actions of a writer of epoch `old` are carried out after one of
@@ -106,14 +109,23 @@ pub(crate) fn zombie(old_offset: u64, new: u64) -> usize {
     spec.policies = vec![named("fixed", Policy::Fixed(Fixed { instances: 4 }))];
     let world = SimulatedPorts::new(draw_world(1, &std::rc::Rc::new(Cell::new(true))));
     let store = MemoryStore::keeping_tail();
-    let ports = Ports { clock: &world, metrics: &world, provider: &world, store: &store };
+    let ports = Ports {
+        clock: &world,
+        metrics: &world,
+        provider: &world,
+        store: &store,
+    };
     let step = |epoch: u64, wanted: u32| {
         let mut spec = spec.clone();
         spec.policies = vec![named("fixed", Policy::Fixed(Fixed { instances: wanted }))];
         let mut memory = Memory::new("s", Epoch(epoch));
         let cycle = poll_once(reconcile(&spec, Mode::Act, &mut memory, ports));
         let cycle = cycle.expect("no port waits").expect("the store takes all");
-        cycle.done.iter().filter(|(_, out)| !matches!(out, Outcome::Failed(_))).count()
+        cycle
+            .done
+            .iter()
+            .filter(|(_, out)| !matches!(out, Outcome::Failed(_)))
+            .count()
     };
     assert_ne!(step(new, 4), 0);
     world.with(|world| world.advance(world.now() + MINUTE * 30));
@@ -129,31 +141,59 @@ struct Controller<'a> {
 
 impl<'a> Controller<'a> {
     fn new(spec: &'a FleetSpec, bug: Option<Bug>) -> Self {
-        Self { spec, bug, memory: Memory::new("s", Epoch(1)) }
+        Self {
+            spec,
+            bug,
+            memory: Memory::new("s", Epoch(1)),
+        }
     }
 
     fn cycle(&mut self, witness: &Witness<'_>, faults: &Faults, store: &MemoryStore) {
         match self.bug {
             Some(Bug::UnlistedNotCounted) => self.memory.launches.clear(),
             Some(Bug::OneListedClearsLaunch) => {
-                self.memory.launches.retain(|_, launch| launch.seen.is_empty());
+                self.memory
+                    .launches
+                    .retain(|_, launch| launch.seen.is_empty());
             }
             _ => {}
         }
         let believed = believed_spec(self.spec, self.bug);
-        let faulty = Faulty { inner: witness, faults };
-        let misled = Misled { inner: &faulty, bug: self.bug };
-        let late = LateStore { inner: store, late: self.bug == Some(Bug::RecordAfterActing), held: RefCell::default() };
-        let stores = Faulty { inner: &late, faults };
-        let ports = Ports { clock: &faulty, metrics: &misled, provider: &misled, store: &stores };
-        let survived = poll_once(reconcile(&believed, Mode::Act, &mut self.memory, ports)).is_some();
+        let faulty = Faulty {
+            inner: witness,
+            faults,
+        };
+        let misled = Misled {
+            inner: &faulty,
+            bug: self.bug,
+        };
+        let late = LateStore {
+            inner: store,
+            late: self.bug == Some(Bug::RecordAfterActing),
+            held: RefCell::default(),
+        };
+        let stores = Faulty {
+            inner: &late,
+            faults,
+        };
+        let ports = Ports {
+            clock: &faulty,
+            metrics: &misled,
+            provider: &misled,
+            store: &stores,
+        };
+        let survived =
+            poll_once(reconcile(&believed, Mode::Act, &mut self.memory, ports)).is_some();
         if survived {
             late.flush(store);
             return;
         }
         let epoch = Epoch(self.memory.epoch.0 + 1);
         self.memory = if self.bug == Some(Bug::MemoryNotRebuilt) {
-            Memory { cycle: self.memory.cycle + 1, ..Memory::new("s", epoch) }
+            Memory {
+                cycle: self.memory.cycle + 1,
+                ..Memory::new("s", epoch)
+            }
         } else {
             let tail = store.tail(FLEET).expect("a store in memory can be read");
             Memory::rebuild(self.spec, "s", epoch, &tail)
@@ -190,11 +230,16 @@ impl Witness<'_> {
     fn look_at_world(&self) {
         let alive = self.world.with(|world| world.alive_count());
         if alive > self.spec.limits.max {
-            self.report(format!("{alive} instances: more instances than max {}", self.spec.limits.max));
+            self.report(format!(
+                "{alive} instances: more instances than max {}",
+                self.spec.limits.max
+            ));
         }
         let spend = PRICE.times(alive);
         if spend > self.spec.limits.max_usd_per_hour {
-            self.report(format!("the fleet costs ${spend} an hour, more an hour than it may"));
+            self.report(format!(
+                "the fleet costs ${spend} an hour, more an hour than it may"
+            ));
         }
         let killed = self.world.with(|world| world.summary().busy_killed);
         if killed > 0 {
@@ -211,14 +256,22 @@ impl Witness<'_> {
         let limits = &self.spec.limits;
         let affordable = limits.max_usd_per_hour.get() / PRICE.get();
         let affordable = u32::try_from(affordable).expect("small");
-        let wished = wished.max().unwrap_or(0).clamp(limits.min, limits.max).min(affordable);
+        let wished = wished
+            .max()
+            .unwrap_or(0)
+            .clamp(limits.min, limits.max)
+            .min(affordable);
         let alive = self.world.with(|world| world.alive_count());
         if alive != wished {
-            self.report(format!("{alive} instances at the end instead of {wished}: it does not settle"));
+            self.report(format!(
+                "{alive} instances at the end instead of {wished}: it does not settle"
+            ));
         }
         let busy = self.world.with(|world| world.snapshot().busy);
         if busy > 0 {
-            self.report(format!("{busy} jobs in flight at the end: it does not settle"));
+            self.report(format!(
+                "{busy} jobs in flight at the end: it does not settle"
+            ));
         }
     }
 
@@ -226,7 +279,9 @@ impl Witness<'_> {
         self.store.look(FLEET, |records| {
             records.iter().rev().any(|record| match record {
                 Record::Decided(decided) => decided.decision.actions.contains(action),
-                Record::Planned { action: planned, .. } => planned == action,
+                Record::Planned {
+                    action: planned, ..
+                } => planned == action,
                 Record::Acted { .. } => false,
             })
         })
@@ -259,7 +314,12 @@ impl FleetProvider for Witness<'_> {
             self.report(format!("{action} on an absent reading"));
         }
         let action = match (self.bug, action) {
-            (Some(Bug::TokensRepeat), Action::Launch { offering, count, .. }) => Action::Launch {
+            (
+                Some(Bug::TokensRepeat),
+                Action::Launch {
+                    offering, count, ..
+                },
+            ) => Action::Launch {
                 token: LaunchToken::new("s", FLEET, Epoch(0), 0, 0),
                 offering: offering.clone(),
                 count: *count,
@@ -279,7 +339,9 @@ struct Misled<'a> {
 impl MetricSource for Misled<'_> {
     async fn read(&self, signals: &[SignalSpec], now: Timestamp) -> Readings {
         let mut readings = self.inner.read(signals, now).await;
-        let needed = signals.iter().any(|signal| readings.sample(&signal.name).is_err());
+        let needed = signals
+            .iter()
+            .any(|signal| readings.sample(&signal.name).is_err());
         self.inner.inner.absent.set(needed);
         if self.bug == Some(Bug::AbsentIsZero) {
             for signal in signals {
@@ -323,7 +385,9 @@ struct LateStore<'a> {
 impl LateStore<'_> {
     fn flush(&self, store: &MemoryStore) {
         for record in self.held.borrow_mut().drain(..) {
-            store.append(FLEET, &record).expect("a store in memory takes all");
+            store
+                .append(FLEET, &record)
+                .expect("a store in memory takes all");
         }
     }
 }
@@ -345,20 +409,40 @@ impl Store for LateStore<'_> {
 /// Every decision on record is sound, by the audit's own count.
 fn audit_all(spec: &FleetSpec, records: &[Record], found: &mut Vec<String>) {
     for record in records {
-        let Record::Decided(decided) = record else { continue };
-        let Decided { memory, seen, decision, .. } = decided.as_ref();
-        let refused =
-            decision.reasons.iter().any(|reason| matches!(reason, Reason::Refused { .. }));
+        let Record::Decided(decided) = record else {
+            continue;
+        };
+        let Decided {
+            memory,
+            seen,
+            decision,
+            ..
+        } = decided.as_ref();
+        let refused = decision
+            .reasons
+            .iter()
+            .any(|reason| matches!(reason, Reason::Refused { .. }));
         if refused {
-            found.push(format!("cycle {} was refused: {}", decision.cycle, decision.summary()));
+            found.push(format!(
+                "cycle {} was refused: {}",
+                decision.cycle,
+                decision.summary()
+            ));
         }
         let violations = audit(spec, memory, seen, decision);
-        found.extend(violations.iter().map(|one| format!("cycle {}: {one}", decision.cycle)));
+        found.extend(
+            violations
+                .iter()
+                .map(|one| format!("cycle {}: {one}", decision.cycle)),
+        );
     }
 }
 
 fn named(name: &str, policy: Policy) -> NamedPolicy {
-    NamedPolicy { name: name.to_owned(), policy }
+    NamedPolicy {
+        name: name.to_owned(),
+        policy,
+    }
 }
 
 /// Limits and policies of a seed.
@@ -366,11 +450,19 @@ fn draw_spec(seed: u64) -> FleetSpec {
     let mut stream = Stream::new(seed, "spec");
     let mut draw = |bound: u64| u32::try_from(stream.below(bound)).expect("small");
     let max = 3 + draw(12);
-    let fixed = named("fixed", Policy::Fixed(Fixed { instances: 1 + draw(8) }));
+    let fixed = named(
+        "fixed",
+        Policy::Fixed(Fixed {
+            instances: 1 + draw(8),
+        }),
+    );
     let mut backlog = QueueBacklog::new(f64::from(1 + draw(3)));
     backlog.count_in_flight = draw(4) > 0;
     let backlog = named("queue_backlog", Policy::QueueBacklog(backlog));
-    let tracking = named("target_tracking", Policy::TargetTracking(TargetTracking::new(0.6)));
+    let tracking = named(
+        "target_tracking",
+        Policy::TargetTracking(TargetTracking::new(0.6)),
+    );
     let policies = match draw(4) {
         0 => vec![fixed],
         1 => vec![backlog],
@@ -404,7 +496,10 @@ fn draw_spec(seed: u64) -> FleetSpec {
             observe_cycles: draw(4),
             listing_patience: MINUTE * 10,
         },
-        drain: Drain { deadline: None, busy: draw(2) == 0 },
+        drain: Drain {
+            deadline: None,
+            busy: draw(2) == 0,
+        },
         objective: Objective::default(),
     }
 }
@@ -413,7 +508,10 @@ fn offering() -> Offering {
     Offering {
         name: "large".to_owned(),
         price: PRICE,
-        billing: Billing { increment: Duration::from_secs(1), minimum: MINUTE },
+        billing: Billing {
+            increment: Duration::from_secs(1),
+            minimum: MINUTE,
+        },
         slots: 1,
     }
 }
