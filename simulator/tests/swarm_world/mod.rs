@@ -249,8 +249,17 @@ impl Witness<'_> {
 
     /// Without jobs and without faults the fleet has what its policies wish.
     fn look_at_end(&self) {
+        let last = self.store.look(FLEET, |records| {
+            records.iter().rev().find_map(|record| match record {
+                Record::Decided(decided) => Some(decided.decision.summary()),
+                Record::Planned { .. } | Record::Acted { .. } => None,
+            })
+        });
+        let last = last.unwrap_or_default();
         let wished = self.spec.policies.iter().map(|named| match &named.policy {
             Policy::Fixed(fixed) => fixed.instances,
+            // It keeps one, or it could not start again.
+            Policy::TargetTracking(rule) => u32::from(!rule.to_zero),
             _ => 0,
         });
         let limits = &self.spec.limits;
@@ -264,7 +273,7 @@ impl Witness<'_> {
         let alive = self.world.with(|world| world.alive_count());
         if alive != wished {
             self.report(format!(
-                "{alive} instances at the end instead of {wished}: it does not settle"
+                "{alive} instances at the end instead of {wished}: it does not settle: {last}"
             ));
         }
         let busy = self.world.with(|world| world.snapshot().busy);
