@@ -226,9 +226,13 @@ mod tests {
             max: sorted.last().copied().unwrap_or(0),
         };
         let mut counted = Counted::new();
-        values.iter().for_each(|value| counted.add(*value));
+        for value in values {
+            counted.add(*value);
+        }
         let mut picked = counted.picked();
-        values.iter().for_each(|value| picked.add(*value));
+        for value in values {
+            picked.add(*value);
+        }
         assert_eq!(picked.quantiles(), expected, "{values:?}");
         let p95 = quantile(&mut values.to_vec(), 95);
         assert_eq!(p95, (!values.is_empty()).then_some(expected.p95));
