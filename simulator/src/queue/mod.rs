@@ -33,6 +33,7 @@ pub(crate) use spread::{quantile, ratio};
 
 use jobs::{Batch, Jobs, narrow, wide};
 use slots::{Freed, InHand, Slots, Start};
+use spread::Counted;
 
 /// The most slots the workers of one queue should have together: with so many,
 /// the queue's clock runs for more than a year.
@@ -300,7 +301,7 @@ impl Queue {
         };
         if !worker.fenced {
             worker.fenced = true;
-            self.slots.withdraw(&worker.slots);
+            self.slots.withdraw(worker.slots.clone());
         }
     }
 
@@ -336,7 +337,7 @@ impl Queue {
             return 0;
         };
         if !fenced {
-            self.slots.withdraw(&slots);
+            self.slots.withdraw(slots.clone());
         }
         let ready = u128::from(self.now.saturating_sub(ready_at));
         self.ready_micros_gone += ready * u128::from(slots.end - slots.start);
@@ -479,30 +480,43 @@ impl Queue {
 
     /// Exact quantiles of waits and responses.
     fn quantiles(&self) -> (Quantiles, Quantiles) {
-        let mut waits = Vec::with_capacity(narrow(self.arrived));
-        waits.extend_from_slice(&self.waits);
-        waits.resize(narrow(self.arrived), 0);
-        let mut responses = waits.clone();
+        let (mut waits, mut responses) = (Counted::new(), Counted::new());
+        self.each_job(|wait, response| {
+            waits.add(wait);
+            responses.add(response);
+        });
+        let (mut waits, mut responses) = (waits.picked(), responses.picked());
+        self.each_job(|wait, response| {
+            waits.add(wait);
+            responses.add(response);
+        });
+        (waits.quantiles(), responses.quantiles())
+    }
+
+    /// Wait and response of each job that has arrived, in no particular order;
+    /// the time so far of those that are unfinished.
+    fn each_job(&self, mut note: impl FnMut(u64, u64)) {
         let mut from = 0;
-        while from < self.head {
-            let batch = self.jobs.batch(from, self.head);
-            let range = narrow(from)..narrow(from) + batch.arrivals.len();
-            for ((response, arrival), service) in responses[range]
-                .iter_mut()
-                .zip(batch.arrivals)
-                .zip(batch.services)
-            {
-                // Unfinished ones count their time so far.
-                *response = (*response + service).min(self.now - arrival - batch.offset);
+        // What was kept of lost jobs is from before they were lost.
+        let lost = self.lost.iter().map(|lost| lost.job);
+        for end in lost.chain([self.head]) {
+            while from < end {
+                let batch = self.jobs.batch(from, end);
+                let waits = self.waits[narrow(from)..].iter();
+                for ((arrival, service), wait) in
+                    batch.arrivals.iter().zip(batch.services).zip(waits)
+                {
+                    let so_far = self.now - (arrival + batch.offset);
+                    note(*wait, (wait + service).min(so_far));
+                }
+                from += wide(batch.arrivals.len());
             }
-            from += wide(batch.arrivals.len());
+            from = end + 1;
         }
         for job in self.waiting() {
             let so_far = self.now - self.jobs.arrival(job);
-            waits[narrow(job)] = so_far;
-            responses[narrow(job)] = so_far;
+            note(so_far, so_far);
         }
-        (Quantiles::of(&mut waits), Quantiles::of(&mut responses))
     }
 
     fn backlog(&self) -> u64 {

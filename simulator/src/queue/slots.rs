@@ -7,8 +7,7 @@
 //! arrival and the least of these numbers (Kiefer and Wolfowitz), which is
 //! then replaced. Departures are never events.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use super::jobs::{Batch, narrow};
@@ -39,11 +38,12 @@ pub(super) struct Start {
 }
 
 /// One slot.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Slot {
     key: u64,
     /// The number of its last job; of no meaning before the first.
     job: u64,
+    offered: bool,
 }
 
 /// A job in a slot's hands.
@@ -62,8 +62,58 @@ pub(super) struct Slots {
     all: Vec<Slot>,
     /// Blocks of slot numbers that are in use no more, by length.
     spare: BTreeMap<u32, BTreeSet<u32>>,
-    /// Keys of the slots on offer. Invariant: equal to the key of their slot.
-    offered: BinaryHeap<Reverse<u64>>,
+    first: Tournament,
+    /// Whether what is on offer has changed since `first` was played.
+    stale: bool,
+}
+
+/// A tree of losers: every slot on offer is a leaf, each inner node keeps the
+/// larger of the two keys that met there, and the least key of all comes out
+/// on top. To replace that one takes one comparison a level and no branch.
+#[derive(Debug)]
+struct Tournament {
+    /// Losers by node; node 1 is the root, those of node `n` come from the
+    /// nodes `2 n` and `2 n + 1`. Its length, a power of two, is that of the leaves.
+    losers: Vec<u64>,
+    winner: u64,
+}
+
+/// Stands in for slots that are not on offer; larger than every limit.
+const NO_KEY: u64 = u64::MAX;
+
+impl Tournament {
+    /// Plays among `keys`, by slot number.
+    fn of(keys: impl ExactSizeIterator<Item = u64>) -> Self {
+        let leaves = keys.len().next_power_of_two();
+        let mut winners = vec![NO_KEY; 2 * leaves];
+        for (winner, key) in winners[leaves..].iter_mut().zip(keys) {
+            *winner = key;
+        }
+        let mut losers = vec![NO_KEY; leaves];
+        for node in (1..leaves).rev() {
+            let (left, right) = (winners[2 * node], winners[2 * node + 1]);
+            winners[node] = left.min(right);
+            losers[node] = left.max(right);
+        }
+        Self {
+            losers,
+            winner: winners[1],
+        }
+    }
+
+    /// Puts `key` in the place of the winner, whose slot is `slot`.
+    #[inline]
+    fn replace_winner(&mut self, slot: usize, key: u64) {
+        let mut key = key;
+        let mut node = usize::midpoint(self.losers.len(), slot);
+        while node > 0 {
+            let loser = self.losers[node];
+            self.losers[node] = loser.max(key);
+            key = loser.min(key);
+            node /= 2;
+        }
+        self.winner = key;
+    }
 }
 
 impl Slots {
@@ -72,7 +122,8 @@ impl Slots {
             bits: SLOT_BITS_MIN,
             all: Vec::new(),
             spare: BTreeMap::new(),
-            offered: BinaryHeap::new(),
+            first: Tournament::of(std::iter::empty()),
+            stale: false,
         }
     }
 
@@ -86,7 +137,7 @@ impl Slots {
             .unwrap_or_else(|| {
                 let first = u32::try_from(self.all.len()).unwrap_or(u32::MAX);
                 let length = narrow(u64::from(first) + u64::from(count));
-                self.all.resize(length, Slot { key: 0, job: 0 });
+                self.all.resize(length, Slot::default());
                 self.widen();
                 first
             });
@@ -106,20 +157,30 @@ impl Slots {
             .insert(range.start);
     }
 
-    /// Puts the slots of `range` on offer; they must not be already.
+    /// Puts the slots of `range` on offer.
     pub(super) fn offer(&mut self, range: Range<u32>) {
-        self.offered
-            .extend(range.map(|slot| Reverse(self.all[index(slot)].key)));
+        self.set_offered(range, true);
     }
 
     /// Takes the slots of `range` off offer; they go on with their jobs.
-    pub(super) fn withdraw(&mut self, range: &Range<u32>) {
-        let mask = self.mask();
-        // Rare against the jobs served, so the heap may be rebuilt.
-        self.offered.retain(|Reverse(key)| {
-            let slot = key & mask;
-            slot < u64::from(range.start) || slot >= u64::from(range.end)
-        });
+    pub(super) fn withdraw(&mut self, range: Range<u32>) {
+        self.set_offered(range, false);
+    }
+
+    fn set_offered(&mut self, range: Range<u32>, offered: bool) {
+        for slot in range {
+            self.all[index(slot)].offered = offered;
+        }
+        self.stale = true;
+    }
+
+    /// Rare against the jobs served, so it plays the whole tournament again.
+    fn refresh(&mut self) {
+        if self.stale {
+            let key = |slot: &Slot| if slot.offered { slot.key } else { NO_KEY };
+            self.first = Tournament::of(self.all.iter().map(key));
+            self.stale = false;
+        }
     }
 
     /// Says that `slot`, which must not be on offer, is free from `at` on.
@@ -130,7 +191,7 @@ impl Slots {
     /// The job that `slot` has in hand at the tick of `now`. A job that ends
     /// at `now` still is: a tick comes before the departures of its instant.
     pub(super) fn in_hand(&self, slot: u32, now: u64) -> Option<InHand> {
-        let Slot { key, job } = self.all[index(slot)];
+        let Slot { key, job, .. } = self.all[index(slot)];
         let end = key >> (self.bits + 1);
         (self.freed(key) == Freed::Departure && end >= now).then_some(InHand { job, end })
     }
@@ -155,14 +216,12 @@ impl Slots {
         horizon: u64,
         mut note: impl FnMut(Start),
     ) -> u64 {
+        self.refresh();
         let limit = self.pack(horizon, Freed::Departure, 0);
         let (shift, mask, departure) = (self.bits + 1, self.mask(), 1 << self.bits);
         let mut job = batch.first;
         for (arrival, service) in batch.arrivals.iter().zip(batch.services) {
-            let Some(mut least) = self.offered.peek_mut() else {
-                break;
-            };
-            let Reverse(key) = *least;
+            let key = self.first.winner;
             if key >= limit {
                 break;
             }
@@ -171,8 +230,13 @@ impl Slots {
             let end = start + service;
             let slot = key & mask;
             let key = end << shift | departure | slot;
-            *least = Reverse(key);
-            self.all[narrow(slot)] = Slot { key, job };
+            let slot = narrow(slot);
+            self.first.replace_winner(slot, key);
+            self.all[slot] = Slot {
+                key,
+                job,
+                offered: true,
+            };
             note(Start {
                 wait: start - arrival,
                 service: *service,
@@ -184,9 +248,9 @@ impl Slots {
     }
 
     /// Whether a slot on offer is free at the tick of `horizon`.
-    pub(super) fn any_free(&self, horizon: u64) -> bool {
-        let limit = self.pack(horizon, Freed::Departure, 0);
-        self.offered.peek().is_some_and(|Reverse(key)| *key < limit)
+    pub(super) fn any_free(&mut self, horizon: u64) -> bool {
+        self.refresh();
+        self.first.winner < self.pack(horizon, Freed::Departure, 0)
     }
 
     /// Makes room for the numbers of all slots in the keys.
@@ -207,9 +271,8 @@ impl Slots {
         for slot in &mut self.all {
             slot.key = wider(slot.key);
         }
-        let keys = std::mem::take(&mut self.offered).into_iter();
-        self.offered = keys.map(|Reverse(key)| Reverse(wider(key))).collect();
         self.bits = bits;
+        self.stale = true;
     }
 
     fn pack(&self, at: u64, freed: Freed, slot: u32) -> u64 {
@@ -250,7 +313,7 @@ mod tests {
         let mut slots = Slots::new();
         let first = slots.add(3, 5);
         slots.set(1, 70, Freed::Departure);
-        slots.withdraw(&first);
+        slots.withdraw(first.clone());
         slots.offer(first);
         assert_eq!(slots.horizon_max(7), (1 << 53) - 1 - 1 - 7);
         let second = slots.add(5_000, 1 << 60);
@@ -271,7 +334,7 @@ mod tests {
         let ranges: Vec<Range<u32>> = [2, 2, 1, 2].map(|count| slots.add(count, 0)).into();
         assert_eq!(ranges, [0..2, 2..4, 4..5, 5..7]);
         for range in [ranges[1].clone(), ranges[0].clone(), ranges[2].clone()] {
-            slots.withdraw(&range);
+            slots.withdraw(range.clone());
             slots.release(range);
         }
         assert_eq!(

@@ -2,6 +2,8 @@
 
 use windlass_policies::units::MICROS_PER_SEC;
 
+use super::jobs::{narrow, wide};
+
 /// Durations in a few numbers, all in microseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Spread {
@@ -37,51 +39,158 @@ impl Spread {
     }
 }
 
-impl Quantiles {
-    /// The quantiles of `values`, which are put in another order.
-    pub(super) fn of(values: &mut [u64]) -> Self {
-        if values.is_empty() {
-            return Self::default();
-        }
-        let (p99, p95, p50) = (rank(values, 99), rank(values, 95), rank(values, 50));
-        // Each selection leaves what is below it to its left, so the next one
-        // has less to look at.
-        let (below, p99_value, above) = values.select_nth_unstable(p99);
-        let p99_value = *p99_value;
-        let max = above.iter().copied().max().unwrap_or(p99_value);
-        let pick = |part: &mut [u64], at: usize, next: u64| {
-            // The ranks of few values may coincide.
-            if at < part.len() {
-                *part.select_nth_unstable(at).1
-            } else {
-                next
-            }
-        };
-        let p95_value = pick(below, p95, p99_value);
-        let length = below.len().min(p95);
-        let p50_value = pick(&mut below[..length], p50, p95_value);
+/// Finds exact quantiles of more numbers than one wants to copy or sort, by
+/// looking at them twice: first they are counted by size class, then those in
+/// the few classes that hold a quantile are picked out.
+#[derive(Debug)]
+pub(super) struct Counted {
+    /// Zeros are counted apart: most waits are zero, and counting on one and
+    /// the same place of `classes` is slow.
+    zeros: u64,
+    classes: Vec<u64>,
+    max: u64,
+}
+
+impl Counted {
+    pub(super) fn new() -> Self {
         Self {
-            p50: p50_value,
-            p95: p95_value,
-            p99: p99_value,
-            max,
+            zeros: 0,
+            classes: vec![0; class(u64::MAX) + 1],
+            max: 0,
         }
     }
+
+    /// Looks at one number.
+    #[inline]
+    pub(super) fn add(&mut self, value: u64) {
+        if value == 0 {
+            self.zeros += 1;
+        } else {
+            self.classes[class(value)] += 1;
+            self.max = self.max.max(value);
+        }
+    }
+
+    /// All numbers have been seen once; what is to be picked out.
+    pub(super) fn picked(mut self) -> Picked {
+        self.classes[0] += self.zeros;
+        let count: u64 = self.classes.iter().sum();
+        let mut picked = Picked {
+            parts: [50, 95, 99].map(|percent| self.place(count, percent)),
+            place_of: vec![None; self.classes.len()],
+            max: self.max,
+        };
+        for (place, part) in picked.parts.iter().enumerate() {
+            if part.class >= EXACT_CLASSES {
+                picked.place_of[part.class].get_or_insert(place);
+            }
+        }
+        picked
+    }
+
+    /// The class that the `percent` quantile is in, and its rank there.
+    fn place(&self, count: u64, percent: u64) -> Part {
+        let mut rank = rank(count, percent);
+        for (class, within) in self.classes.iter().enumerate() {
+            if rank < *within {
+                return Part {
+                    class,
+                    rank,
+                    values: Vec::new(),
+                };
+            }
+            rank -= within;
+        }
+        Part {
+            class: 0,
+            rank: 0,
+            values: Vec::new(),
+        }
+    }
+}
+
+/// The second look.
+#[derive(Debug)]
+pub(super) struct Picked {
+    parts: [Part; 3],
+    /// Which of the parts collects the values of a class; the first, if
+    /// several quantiles are in one.
+    place_of: Vec<Option<usize>>,
+    max: u64,
+}
+
+#[derive(Debug)]
+struct Part {
+    class: usize,
+    rank: u64,
+    values: Vec<u64>,
+}
+
+impl Picked {
+    /// Looks at one number.
+    #[inline]
+    pub(super) fn add(&mut self, value: u64) {
+        if value != 0
+            && let Some(place) = self.place_of[class(value)]
+        {
+            self.parts[place].values.push(value);
+        }
+    }
+
+    /// All numbers have been seen twice.
+    pub(super) fn quantiles(mut self) -> Quantiles {
+        let [p50, p95, p99] = [0, 1, 2].map(|place| {
+            let (class, rank) = (self.parts[place].class, self.parts[place].rank);
+            match self.place_of[class] {
+                Some(holder) => {
+                    *self.parts[holder]
+                        .values
+                        .select_nth_unstable(narrow(rank))
+                        .1
+                }
+                None => wide(class),
+            }
+        });
+        Quantiles {
+            p50,
+            p95,
+            p99,
+            max: self.max,
+        }
+    }
+}
+
+/// Values below this have a class of their own, which is the value.
+const EXACT_CLASSES: usize = 64;
+
+/// The size class of `value`: above 64 there are 32 classes to each doubling.
+#[inline]
+fn class(value: u64) -> usize {
+    if value < wide(EXACT_CLASSES) {
+        return narrow(value);
+    }
+    let exponent = value.ilog2();
+    let within = (value >> (exponent - 5)) & 31;
+    EXACT_CLASSES + narrow(u64::from(exponent - 6) * 32 + within)
 }
 
 /// The `percent` quantile of `values` by nearest rank; `None` if there are
 /// none. The values are put in another order.
-pub(crate) fn quantile(values: &mut [u64], percent: usize) -> Option<u64> {
+pub(crate) fn quantile(values: &mut [u64], percent: u64) -> Option<u64> {
     if values.is_empty() {
         return None;
     }
-    let at = rank(values, percent);
+    let at = narrow(rank(wide(values.len()), percent));
     Some(*values.select_nth_unstable(at).1)
 }
 
-/// Where the `percent` quantile of some values stands once they are sorted.
-fn rank(values: &[u64], percent: usize) -> usize {
-    (values.len() * percent).div_ceil(100).max(1) - 1
+/// Where the `percent` quantile of `count` values stands once they are sorted.
+fn rank(count: u64, percent: u64) -> u64 {
+    let ranks = (u128::from(count) * u128::from(percent))
+        .div_ceil(100)
+        .max(1)
+        - 1;
+    u64::try_from(ranks).unwrap_or(u64::MAX)
 }
 
 /// `numerator / denominator`, rounded in that one division (both are first
@@ -98,29 +207,75 @@ pub(crate) fn ratio(numerator: u128, denominator: u128) -> Option<f64> {
 mod tests {
     use super::*;
 
+    /// By definition.
+    fn nearest_rank(sorted: &[u64], percent: usize) -> u64 {
+        let reaches = |value: &&u64| {
+            let at_or_below = sorted.iter().filter(|other| other <= value).count();
+            at_or_below * 100 >= percent * sorted.len()
+        };
+        sorted.iter().find(reaches).copied().unwrap_or(0)
+    }
+
+    fn check(values: &[u64]) {
+        let mut sorted = values.to_vec();
+        sorted.sort_unstable();
+        let expected = Quantiles {
+            p50: nearest_rank(&sorted, 50),
+            p95: nearest_rank(&sorted, 95),
+            p99: nearest_rank(&sorted, 99),
+            max: sorted.last().copied().unwrap_or(0),
+        };
+        let mut counted = Counted::new();
+        for value in values {
+            counted.add(*value);
+        }
+        let mut picked = counted.picked();
+        for value in values {
+            picked.add(*value);
+        }
+        assert_eq!(picked.quantiles(), expected, "{values:?}");
+        let p95 = quantile(&mut values.to_vec(), 95);
+        assert_eq!(p95, (!values.is_empty()).then_some(expected.p95));
+    }
+
     #[test]
     fn quantiles_are_nearest_ranks() {
-        let by_definition = |sorted: &[u64], percent: usize| {
-            let reaches = |value: &&u64| {
-                let at_or_below = sorted.iter().filter(|other| other <= value).count();
-                at_or_below * 100 >= percent * sorted.len()
-            };
-            sorted.iter().find(reaches).copied().unwrap_or(0)
-        };
-        for length in 0..250_u64 {
-            // A fixed shuffle with many equal values among them.
-            let mut values: Vec<u64> = (0..length).map(|k| k * 7_919 % 101 / 3).collect();
-            let mut sorted = values.clone();
-            sorted.sort_unstable();
-            let expected = Quantiles {
-                p50: by_definition(&sorted, 50),
-                p95: by_definition(&sorted, 95),
-                p99: by_definition(&sorted, 99),
-                max: sorted.last().copied().unwrap_or(0),
-            };
-            assert_eq!(quantile(&mut values.clone(), 95).unwrap_or(0), expected.p95);
-            assert_eq!(Quantiles::of(&mut values), expected, "{length} values");
+        for length in 0..150_u64 {
+            // A fixed shuffle with many equal values, at several scales.
+            for scale in [1, 30, 1 << 20, 1 << 57] {
+                let values: Vec<u64> = (0..length).map(|k| k * 7_919 % 101 / 3 * scale).collect();
+                check(&values);
+                check(
+                    &values
+                        .iter()
+                        .map(|value| value.saturating_sub(9 * scale))
+                        .collect::<Vec<_>>(),
+                );
+                check(
+                    &values
+                        .iter()
+                        .map(|value| value + (100 << 40))
+                        .collect::<Vec<_>>(),
+                );
+            }
         }
+        check(&[0, u64::MAX, u64::MAX - 1, 64, 63]);
+    }
+
+    #[test]
+    fn larger_values_are_in_no_lower_class() {
+        let edges = (0..64).flat_map(|bit| {
+            let power = 1_u64 << bit;
+            [power - 1, power, power + power / 32, power + power / 2]
+        });
+        let mut edges: Vec<u64> = edges.chain([u64::MAX]).collect();
+        edges.sort_unstable();
+        assert!(
+            edges
+                .windows(2)
+                .all(|pair| class(pair[0]) <= class(pair[1]))
+        );
+        assert_eq!([63, 64, 65, 66].map(class), [63, 64, 64, 65]);
     }
 
     #[test]

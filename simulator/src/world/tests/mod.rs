@@ -1,14 +1,16 @@
 //! What the world promises, in tables; and that it agrees with the plainest
 //! event loop in every number.
 
-#![allow(
+#![expect(
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
     reason = "numbers in these tests are small"
 )]
 
 mod agreement;
+mod feedback;
 mod reference;
+mod tables;
 
 use windlass_policies::model::{Epoch, LaunchToken};
 use windlass_policies::signal::{SignalKind, SignalSpec, standard};
@@ -35,7 +37,7 @@ fn signals() -> Vec<SignalSpec> {
     .map(|name| SignalSpec {
         name: name.to_owned(),
         kind: SignalKind::of_standard(name).expect("a standard signal"),
-        max_age: Duration::from_secs(300),
+        max_age: Duration::from_mins(5),
     })
     .into()
 }
