@@ -4,4 +4,26 @@
 //! tests and tools can use the parts. The rules themselves are in
 //! [`windlass_policies`], the simulated world is in `windlass_simulator`.
 
+use std::error::Error;
+use std::fmt;
+
+pub mod cli;
+pub mod daemon;
+pub mod exit;
+pub mod logging;
+pub mod replay;
 pub mod store;
+
+/// An error with all its causes in one line, for logs and messages:
+/// `cannot write to the store: the disk is full`.
+pub fn chain(error: &dyn Error) -> impl fmt::Display + '_ {
+    fmt::from_fn(move |out| {
+        write!(out, "{error}")?;
+        let mut next = error.source();
+        while let Some(cause) = next {
+            write!(out, ": {cause}")?;
+            next = cause.source();
+        }
+        Ok(())
+    })
+}

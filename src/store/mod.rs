@@ -57,5 +57,4 @@ mod sqlite;
 
 pub use error::{OpenError, SqliteError};
 pub use history::{Answer, Decisions, Done, Entry, FleetHistory, History, Range};
-pub use row::summary;
 pub use sqlite::{Pruned, SqliteStore};

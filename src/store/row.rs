@@ -1,6 +1,5 @@
 //! Between records and columns.
 
-use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
 
 use flate2::Compression;
@@ -65,31 +64,12 @@ pub(super) fn decode(what: &str, format: i64, detail: &[u8]) -> Result<Decided, 
         .map_err(|error| SqliteError::Damaged(format!("{what} cannot be understood: {error}")))
 }
 
-/// One line that says what was decided and why: `3 -> 5 of 9 wished: following
-/// queue_backlog; cut to a step of 2 (grow); 1 action`.
-pub fn summary(decision: &Decision) -> String {
-    let mut line = match (decision.current, decision.target) {
-        (Some(current), Some(target)) if current == target => format!("hold {current}"),
-        (Some(current), Some(target)) => format!("{current} -> {target}"),
-        (current, _) => current.map_or("blind".to_owned(), |current| format!("hold {current}")),
-    };
-    if let Some(wish) = decision.wish.filter(|wish| Some(*wish) != decision.target) {
-        // Writing to a string cannot fail.
-        let _ = write!(line, " of {wish} wished");
-    }
-    let mut parts: Vec<String> = decision.reasons.iter().map(ToString::to_string).collect();
-    match decision.actions.len() {
-        0 => {}
-        1 => parts.push("1 action".to_owned()),
-        count => parts.push(format!("{count} actions")),
-    }
-    if !parts.is_empty() {
-        let _ = write!(line, ": {}", parts.join("; "));
-    }
-    let one_line = line.replace(['\n', '\r', '\t'], " ");
-    match one_line.char_indices().nth(SUMMARY_CHARS_MAX) {
-        Some((end, _)) => format!("{}...", &one_line[..end]),
-        None => one_line,
+/// The decision in one line of limited length.
+pub(super) fn summary(decision: &Decision) -> String {
+    let line = decision.summary().replace(['\n', '\r', '\t'], " ");
+    match line.char_indices().nth(SUMMARY_CHARS_MAX) {
+        Some((end, _)) => format!("{}...", &line[..end]),
+        None => line,
     }
 }
 
