@@ -44,7 +44,7 @@ pub enum LoggingError {
 }
 
 /// Begins to log. `verbose` counts the `-v`s: 1 shows how windlass works, 2
-/// also every detail and the libraries, 3 everything. Without any,
+/// every detail of it and what its libraries do, 3 everything. Without any,
 /// `WINDLASS_LOG` decides; without that, `info` and the libraries' warnings.
 ///
 /// # Errors

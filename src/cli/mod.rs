@@ -29,7 +29,6 @@ const STORE_PATH_DEFAULT: &str = "windlass.db";
 #[command(
     name = "windlass",
     version,
-    about,
     long_about = "Raises and lowers fleets of EC2 instances by what waiting is worth.\n\n\
         One loop reads signals, decides how many instances each fleet is to have, writes the \
         decision down and carries it out. The same loop runs a simulated cloud, so that a policy \
@@ -53,11 +52,17 @@ const STORE_PATH_DEFAULT: &str = "windlass.db";
 )]
 struct Cli {
     /// How the log looks [default: human on a terminal, json otherwise]
-    #[arg(long, value_enum, value_name = "FORMAT", global = true)]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "FORMAT",
+        global = true,
+        help_heading = "Logging"
+    )]
     log: Option<LogFormat>,
 
-    /// Log more: -v how windlass works, -vv every detail, -vvv libraries too
-    #[arg(short, long, action = ArgAction::Count, global = true)]
+    /// Log more: -v how windlass works, -vv every detail, -vvv everything
+    #[arg(short, long, action = ArgAction::Count, global = true, help_heading = "Logging")]
     verbose: u8,
 
     #[command(subcommand)]
