@@ -47,11 +47,7 @@ pub enum End {
 
 impl Loop<'_> {
     /// Runs cycles until it is to stop.
-    pub async fn run<C, M, P, S>(
-        mut self,
-        memory: &mut Memory,
-        ports: Ports<'_, C, M, P, S>,
-    ) -> End
+    pub async fn run<C, M, P, S>(mut self, memory: &mut Memory, ports: Ports<'_, C, M, P, S>) -> End
     where
         C: Clock,
         M: MetricSource,
@@ -108,15 +104,17 @@ fn taken_over(cycle: &Cycle) -> bool {
 /// One line for the decision, and one for each action that failed.
 fn report(fleet: &str, cycle: &Cycle) {
     let decision = &cycle.decision;
-    let (launched, ended) = cycle.done.iter().fold((0, 0), |sum, (action, outcome)| {
-        match (action, outcome) {
-            (Action::Launch { .. }, Outcome::Launched { instances }) => {
-                (sum.0 + instances.len(), sum.1)
-            }
-            (Action::Terminate { .. }, Outcome::Terminated) => (sum.0, sum.1 + 1),
-            _ => sum,
-        }
-    });
+    let (launched, ended) =
+        cycle
+            .done
+            .iter()
+            .fold((0, 0), |sum, (action, outcome)| match (action, outcome) {
+                (Action::Launch { .. }, Outcome::Launched { instances }) => {
+                    (sum.0 + instances.len(), sum.1)
+                }
+                (Action::Terminate { .. }, Outcome::Terminated) => (sum.0, sum.1 + 1),
+                _ => sum,
+            });
     info!(
         fleet,
         cycle = decision.cycle,
@@ -131,7 +129,12 @@ fn report(fleet: &str, cycle: &Cycle) {
     );
     for reason in &decision.reasons {
         if let Reason::Refused { violations } = reason {
-            error!(fleet, cycle = decision.cycle, ?violations, "a decision was refused");
+            error!(
+                fleet,
+                cycle = decision.cycle,
+                ?violations,
+                "a decision was refused"
+            );
         }
     }
     for (action, outcome) in &cycle.done {

@@ -42,7 +42,7 @@ pub enum Invariant {
     BlindMeansHold,
     /// Nothing changes right after a start.
     ObserveFirst,
-    /// An absent reading lets nothing go.
+    /// An absent reading lets nothing go but what never became ready.
     AbsentNeverShrinks,
     /// Only listed instances are acted on, each at most once.
     NamedOnly,
@@ -263,7 +263,8 @@ fn check_instances(
         if !named.insert(instance) {
             report(Invariant::NamedOnly, format!("{instance} twice"));
         }
-        if let Some(signal) = absent.filter(|_| ends) {
+        let never_ready = memory.unready.get(instance).is_some_and(|failed| *failed);
+        if let Some(signal) = absent.filter(|_| ends && !never_ready) {
             report(
                 Invariant::AbsentNeverShrinks,
                 format!("{action} without {signal}"),

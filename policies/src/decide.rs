@@ -306,11 +306,11 @@ impl<'a> Plan<'a> {
     }
 
     /// Moves on what is being let go already, and starts to let go what never
-    /// became ready. Nothing ends while a reading is missing.
+    /// became ready. While a reading is missing only the latter ends: it is no
+    /// capacity, so nothing shrinks, and a fleet of failed boots at its maximum
+    /// would otherwise wait for ever for a reading that only a ready instance
+    /// can give.
     fn end_drained(&mut self) {
-        if !self.situation.informed {
-            return;
-        }
         for instance in &self.fleet.draining {
             let Some(draining) = self.memory.drains.get(&instance.id) else {
                 continue;
@@ -318,7 +318,8 @@ impl<'a> Plan<'a> {
             let rescued = self.actions.iter().any(
                 |action| matches!(action, Action::Unfence { instance: id } if *id == instance.id),
             );
-            if rescued {
+            let held = !self.situation.informed && !draining.boot_failed;
+            if rescued || held {
                 continue;
             }
             let step = drain::next_step(self.spec.drain, self.seen.now, instance, draining);

@@ -365,6 +365,10 @@ impl Memory {
                     if self.unready.remove(&instance.id).is_some() {
                         self.fruitless = 0;
                     }
+                    // It came up after all: from here on it drains like any other.
+                    if let Some(drain) = self.drains.get_mut(&instance.id) {
+                        drain.boot_failed = false;
+                    }
                 }
                 Phase::Booting | Phase::Ending => {}
             }

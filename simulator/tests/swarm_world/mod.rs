@@ -9,7 +9,8 @@ use windlass_policies::audit::audit;
 use windlass_policies::memory::Memory;
 use windlass_policies::memory_store::MemoryStore;
 use windlass_policies::model::{
-    Action, Billing, Epoch, FleetError, LaunchToken, Listing, Offering, Outcome, Reason, Work,
+    Action, Billing, Epoch, FleetError, LaunchToken, Listing, Offering, Outcome, Phase, Reason,
+    Work,
 };
 use windlass_policies::policy::{Fixed, NamedPolicy, Policy, QueueBacklog, TargetTracking};
 use windlass_policies::ports::{
@@ -284,6 +285,22 @@ impl Witness<'_> {
         }
     }
 
+    /// Whether `action` lets go an instance that is or may still become ready.
+    fn lets_go_capacity(&self, action: &Action) -> bool {
+        let (Action::Fence { instance } | Action::Terminate { instance, .. }) = action else {
+            return false;
+        };
+        let listing = self
+            .world
+            .with(|world| world.list(FLEET))
+            .expect("this world's fleet");
+        let shown = listing.instances.iter().find(|shown| shown.id == *instance);
+        !shown.is_some_and(|shown| {
+            let age = self.world.now().since(shown.launched_at);
+            shown.phase == Phase::Booting && age > self.spec.limits.boot_timeout
+        })
+    }
+
     fn is_written(&self, action: &Action) -> bool {
         self.store.look(FLEET, |records| {
             records.iter().rev().any(|record| match record {
@@ -318,8 +335,7 @@ impl FleetProvider for Witness<'_> {
         if !self.is_written(action) {
             self.report(format!("{action} was not written down before it was done"));
         }
-        let lets_go = matches!(action, Action::Fence { .. } | Action::Terminate { .. });
-        if lets_go && self.absent.get() {
+        if self.lets_go_capacity(action) && self.absent.get() {
             self.report(format!("{action} on an absent reading"));
         }
         let action = match (self.bug, action) {
