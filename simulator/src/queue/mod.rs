@@ -209,16 +209,16 @@ impl Queue {
         self.now = horizon;
         self.arrived = self.jobs.arrived(horizon, self.arrived);
         self.restart_lost();
-        if self.lost.is_empty() {
-            match (self.keep, self.collect_responses) {
-                (Keep::EveryWait, true) => self.serve::<true, true>(),
-                (Keep::EveryWait, false) => self.serve::<true, false>(),
-                (Keep::Sums, true) => self.serve::<false, true>(),
-                (Keep::Sums, false) => self.serve::<false, false>(),
-            }
+        // If lost jobs are left, no slot is free for those behind them either.
+        match (self.keep, self.collect_responses) {
+            (Keep::EveryWait, true) => self.serve::<true, true>(),
+            (Keep::EveryWait, false) => self.serve::<true, false>(),
+            (Keep::Sums, true) => self.serve::<false, true>(),
+            (Keep::Sums, false) => self.serve::<false, false>(),
         }
     }
 
+    /// Starts jobs that were never started as far as there are free slots.
     fn serve<const KEEP: bool, const RESPONSES: bool>(&mut self) {
         while self.head < self.arrived && self.slots.any_free(self.now) {
             let batch = self.jobs.batch(self.head, self.arrived);

@@ -28,6 +28,15 @@ fn boot_then_tick_then_departure_then_arrival() {
     let mut queue = queue(&[(0, 10), (5, 7), (10, 1)], None);
     let first = queue.add(1, 0);
     let second = queue.add(1, 10);
+    queue.advance(9);
+    assert_eq!(
+        queue.state(second),
+        Some(WorkerState {
+            busy: 0,
+            idle_since: None
+        }),
+        "booting"
+    );
     queue.advance(10);
     let seen = queue.snapshot();
     assert_eq!(

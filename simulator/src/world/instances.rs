@@ -82,6 +82,10 @@ impl Roster {
         self.by_token.get(token).map(Vec::as_slice)
     }
 
+    pub(super) fn get(&self, id: &InstanceId) -> Option<&Record> {
+        self.records.get(*self.by_id.get(id)?)
+    }
+
     pub(super) fn get_mut(&mut self, id: &InstanceId) -> Option<&mut Record> {
         let place = *self.by_id.get(id)?;
         self.records.get_mut(place)

@@ -21,7 +21,9 @@ use windlass_policies::model::{
 use windlass_policies::signal::{Readings, SignalSpec};
 use windlass_policies::units::{MicroUsd, Timestamp, micros_of};
 
-use crate::queue::{JobsError, Queue, QueueSpec, SLOTS_MAX, Snapshot, Spread, WorkerId, ratio};
+use crate::queue::{
+    JobsError, Queue, QueueSpec, SLOTS_MAX, Snapshot, Spread, WorkerId, WorkerState, ratio,
+};
 
 pub use billing::charged_micros;
 pub use ports::SimulatedPorts;
@@ -215,6 +217,12 @@ impl World {
     /// listings are.
     pub fn alive(&self) -> impl Iterator<Item = &InstanceId> {
         self.roster.alive().map(|record| &record.id)
+    }
+
+    /// What the worker of the instance `id` is doing; `None` if there is none
+    /// (any more). Times are microseconds of the world.
+    pub fn worker(&self, id: &InstanceId) -> Option<WorkerState> {
+        self.queue.state(self.roster.get(id)?.worker?)
     }
 
     /// How many instances have not ended, booting ones included.

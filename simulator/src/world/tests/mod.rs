@@ -3,7 +3,6 @@
 
 #![expect(
     clippy::cast_precision_loss,
-    clippy::cast_possible_truncation,
     reason = "numbers in these tests are small"
 )]
 

@@ -333,6 +333,9 @@ fn instances_that_never_boot_take_no_jobs_and_cost_money() {
     assert_eq!(world.fence(&id(1)), Ok(Work::Idle));
     assert_eq!(world.unfence(&id(1)), Ok(()));
     world.terminate(&id(1)).expect("there");
+    assert_eq!(world.worker(&id(1)), None);
+    let idle = world.worker(&id(2)).expect("ready");
+    assert_eq!((idle.busy, idle.idle_since), (0, Some(15 * SECOND)));
     world.advance(at(150));
     let summary = world.summary();
     assert_eq!(summary.wait.sum_micros, u128::from(10 * SECOND));
