@@ -17,6 +17,7 @@ use std::fmt;
 
 use chrono::{DateTime, Datelike, Duration, NaiveDate, NaiveDateTime, TimeZone, Timelike, Utc};
 use chrono_tz::{GapInfo, Tz};
+use croner::errors::CronError;
 use croner::parser::{CronParser, Seconds, Year};
 use serde::{Deserialize, Serialize};
 
@@ -60,8 +61,8 @@ impl CronLine {
         let fields = text.split_whitespace().count();
         if fields != 5 {
             return Err(format!(
-                "`{text}` has {fields} fields and not 5 (minute hour day month weekday), such \
-                 as \"0 8 * * MON-FRI\""
+                "`{text}` is no cron line: it needs five fields (minute hour day month weekday), \
+                 such as \"0 8 * * MON-FRI\", and has {fields}"
             ));
         }
         if !text.is_ascii() {
@@ -73,7 +74,7 @@ impl CronLine {
             .seconds(Seconds::Disallowed)
             .year(Year::Disallowed)
             .build();
-        let wrong = |error| format!("`{text}` is no cron line: {error}");
+        let wrong = |error| format!("`{text}` is no cron line: {}", sentence(error));
         let cron = parser.parse(text).map_err(wrong)?;
         let line = Self::tabulate(text, &cron).map_err(wrong)?;
         if line.days.iter().flatten().all(|mask| *mask == 0) {
@@ -82,7 +83,7 @@ impl CronLine {
         Ok(line)
     }
 
-    fn tabulate(text: &str, cron: &croner::Cron) -> Result<Self, croner::errors::CronError> {
+    fn tabulate(text: &str, cron: &croner::Cron) -> Result<Self, CronError> {
         let pattern = &cron.pattern;
         let mut line = Self {
             text: text.to_owned(),
@@ -243,6 +244,21 @@ impl FromToml for CronLine {
     fn to_text(&self) -> String {
         self.text.to_text()
     }
+}
+
+/// What `croner` has to say, without the name of its kind of error.
+fn sentence(error: CronError) -> String {
+    let message = match error {
+        CronError::InvalidPattern(message)
+        | CronError::IllegalCharacters(message)
+        | CronError::ComponentError(message) => message,
+        other => other.to_string(),
+    };
+    let message = message.replace("CronPattern contains", "it contains");
+    let mut letters = message.trim_end_matches('.').chars();
+    letters.next().map_or_else(String::new, |first| {
+        format!("{}{}", first.to_ascii_lowercase(), letters.as_str())
+    })
 }
 
 /// Which of the [`YEAR_KINDS`] the year of `new_year` is.
@@ -434,3 +450,6 @@ pub(crate) fn moment(at: Timestamp) -> DateTime<Utc> {
     const LAST_MICROS: u64 = 253_402_214_400_000_000;
     Timestamp::from_micros(at.micros().min(LAST_MICROS)).to_chrono()
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,23 +18,29 @@ impl Document {
     /// Parses `text`.
     ///
     /// # Errors
-    /// The one problem that keeps it from being TOML, with its line.
+    /// Everything that keeps it from being TOML, with the lines.
     pub fn parse(text: &str) -> Result<Self, Problems> {
-        let not_toml = |error: &toml::de::Error| {
-            let mut problems = Problems::none();
+        let counter = LineCounter::new(text);
+        let (spanned, errors) = DeTable::parse_recoverable(text);
+        let mut problems = Problems::none();
+        let plain = text.parse::<toml::Table>();
+        let others = plain
+            .as_ref()
+            .err()
+            .into_iter()
+            .filter(|_| errors.is_empty());
+        for error in errors.iter().chain(others) {
             problems.push(Problem {
                 path: String::new(),
-                line: error.span().map(|span| line_of(text, span.start)),
+                line: error.span().map(|span| counter.line_at(span.start)),
                 message: format!("not TOML: {}", error.message()),
             });
-            problems
+        }
+        let Ok(table) = plain else {
+            return Err(problems.sorted());
         };
-        let table = text
-            .parse::<toml::Table>()
-            .map_err(|error| not_toml(&error))?;
-        let spanned = DeTable::parse(text).map_err(|error| not_toml(&error))?;
         let mut lines = Lines::default();
-        lines.add_table(&LineCounter::new(text), "", spanned.get_ref());
+        lines.add_table(&counter, "", spanned.get_ref());
         Ok(Self { table, lines })
     }
 
@@ -139,8 +145,4 @@ impl LineCounter {
     fn line_at(&self, position: usize) -> usize {
         1 + self.starts.partition_point(|start| *start <= position)
     }
-}
-
-fn line_of(text: &str, position: usize) -> usize {
-    LineCounter::new(text).line_at(position)
 }

@@ -26,6 +26,12 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     if text.trim().starts_with('-') {
         return wrong("it is negative");
     }
+    if text.contains(char::is_whitespace) {
+        return wrong("write it without spaces, such as \"1h30m\"");
+    }
+    if text.contains(['.', ',']) {
+        return wrong("write whole numbers, such as \"1h30m\" and not \"1.5h\"");
+    }
     let mut rest = text;
     let mut millis: u64 = 0;
     let mut longest = UNITS.len() + 1;

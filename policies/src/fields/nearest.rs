@@ -6,15 +6,29 @@ pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) ->
 }
 
 /// The known word that takes the fewest slips of the pen to become `word`, if
-/// that is no more than a third of its letters; the first of equals.
+/// that is no more than a third of its letters, or else one that contains the
+/// other; the first of equals. Capitals and hyphens are no slips.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let slips_max = (word.chars().count() / 3).max(1);
+    /// Shorter parts are in too many words.
+    const PART_MIN: usize = 3;
+    let plain = |word: &str| word.to_lowercase().replace('-', "_");
+    let meant = plain(word);
+    let slips_max = (meant.chars().count() / 3).max(1);
     known
         .into_iter()
         .filter(|known| *known != word)
-        .map(|known| (slips(word, known), known))
-        .filter(|(slips, _)| *slips <= slips_max)
-        .min_by_key(|(slips, _)| *slips)
+        .filter_map(|known| {
+            let other = plain(known);
+            let count = slips(&meant, &other);
+            let contained = meant.len().min(other.len()) >= PART_MIN
+                && (meant.contains(&other) || other.contains(&meant));
+            if count <= slips_max {
+                Some((count, known))
+            } else {
+                contained.then_some((usize::MAX, known))
+            }
+        })
+        .min_by_key(|(count, _)| *count)
         .map(|(_, known)| known)
 }
 
@@ -22,25 +36,25 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
 /// alignment).
 fn slips(one: &str, other: &str) -> usize {
     let (one, other): (Vec<char>, Vec<char>) = (one.chars().collect(), other.chars().collect());
-    let mut before: Vec<usize> = Vec::new();
-    let mut last: Vec<usize> = (0..=other.len()).collect();
+    let mut row_before: Vec<usize> = Vec::new();
+    let mut row_above: Vec<usize> = (0..=other.len()).collect();
     for row in 1..=one.len() {
-        let mut current = vec![row];
+        let mut cells = vec![row];
         for column in 1..=other.len() {
             let changed = usize::from(one[row - 1] != other[column - 1]);
-            let mut least = (last[column - 1] + changed)
-                .min(last[column] + 1)
-                .min(current[column - 1] + 1);
+            let mut least = (row_above[column - 1] + changed)
+                .min(row_above[column] + 1)
+                .min(cells[column - 1] + 1);
             let swapped = row > 1
                 && column > 1
                 && one[row - 1] == other[column - 2]
                 && one[row - 2] == other[column - 1];
             if swapped {
-                least = least.min(before[column - 2] + 1);
+                least = least.min(row_before[column - 2] + 1);
             }
-            current.push(least);
+            cells.push(least);
         }
-        before = std::mem::replace(&mut last, current);
+        row_before = std::mem::replace(&mut row_above, cells);
     }
-    last[other.len()]
+    row_above[other.len()]
 }

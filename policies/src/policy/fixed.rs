@@ -30,3 +30,25 @@ impl Fixed {
         Opinion::instances(self.instances, format!("fixed at {}", self.instances))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::Policy;
+    use crate::policy::testing::table;
+    use expect_test::expect;
+
+    #[test]
+    fn is_the_same_whatever_is_there() {
+        let rule = Fixed { instances: 7 };
+        table(
+            &Policy::Fixed(rule),
+            &[(0, 0, &[]), (7, 7, &[]), (3, 9, &[])],
+            &expect![[r#"
+                0/0 -> 7  fixed at 7
+                7/7 -> 7  fixed at 7
+                3/9 -> 7  fixed at 7
+            "#]],
+        );
+    }
+}

@@ -11,6 +11,10 @@ mod rounding;
 mod schedule;
 mod step;
 mod target_tracking;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 
 use serde::{Deserialize, Serialize};
 

@@ -26,6 +26,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::rounding::text;
 use super::{Demand, Needs, Opinion, View, rounding};
 use crate::fields::Fields;
 use crate::signal::{Absence, standard};
@@ -95,45 +96,181 @@ impl QueueBacklog {
         if !(self.jobs_per_instance > 0.0) {
             return Opinion::abstain("jobs_per_instance", Absence::NotANumber);
         }
-        let per_instance = self.jobs_per_instance;
         let waiting = match view.sample(&self.signal) {
             Ok(sample) => sample.value,
             Err(absence) => return Opinion::abstain(&self.signal, absence),
         };
         if !self.count_in_flight {
-            let wish = rounding::up(waiting / per_instance);
-            return Opinion::instances(
-                wish,
-                format!("{waiting} waiting / {per_instance} per instance"),
-            );
+            return self.wish_for(waiting, &format!("{} waiting", text(waiting)));
         }
         match view.sample(&self.in_flight_signal) {
             Ok(in_flight) => {
                 let in_flight = in_flight.value;
-                let wish = rounding::up((waiting + in_flight) / per_instance);
-                Opinion::instances(
-                    wish,
-                    format!(
-                        "({waiting} waiting + {in_flight} in flight) / {per_instance} per instance"
-                    ),
-                )
+                let jobs = format!(
+                    "({} waiting + {} in flight)",
+                    text(waiting),
+                    text(in_flight)
+                );
+                self.wish_for(waiting + in_flight, &jobs)
             }
-            Err(absence) => self.from_backlog_alone(waiting, absence, view.current),
+            Err(absence) => self.wish_at_least(waiting, absence, view.current),
         }
     }
 
-    /// The least that is needed, if it is more than there is.
-    fn from_backlog_alone(&self, waiting: f64, absence: Absence, current: u32) -> Opinion {
-        let least = rounding::up(waiting / self.jobs_per_instance);
-        if least <= current {
+    fn wish_for(&self, jobs: f64, shown: &str) -> Opinion {
+        let wish = rounding::up(jobs / self.jobs_per_instance);
+        let why = format!("{shown} / {} per instance", text(self.jobs_per_instance));
+        Opinion::instances(wish, why)
+    }
+
+    /// What the backlog alone needs, if that is more than there is.
+    fn wish_at_least(&self, waiting: f64, absence: Absence, current: u32) -> Opinion {
+        if rounding::up(waiting / self.jobs_per_instance) <= current {
             return Opinion::abstain(&self.in_flight_signal, absence);
         }
-        Opinion::instances(
-            least,
-            format!(
-                "at least {waiting} waiting / {} per instance; `{}` is absent: {absence}",
-                self.jobs_per_instance, self.in_flight_signal
-            ),
-        )
+        let shown = format!(
+            "`{}` is absent ({absence}), but at least {} waiting",
+            self.in_flight_signal,
+            text(waiting)
+        );
+        self.wish_for(waiting, &shown)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::Policy;
+    use crate::policy::testing::{absent, partial, present, table};
+    use expect_test::expect;
+
+    fn rule(jobs_per_instance: f64) -> Policy {
+        Policy::QueueBacklog(QueueBacklog::new(jobs_per_instance))
+    }
+
+    #[test]
+    fn counts_waiting_and_running_jobs() {
+        let jobs = |waiting, running| [present("backlog", waiting), present("in_flight", running)];
+        table(
+            &rule(4.0),
+            &[
+                (0, 0, &jobs(0.0, 0.0)),
+                (0, 0, &jobs(1.0, 0.0)),
+                (5, 5, &jobs(0.0, 20.0)),
+                (5, 5, &jobs(1.0, 20.0)),
+                (5, 9, &jobs(100.0, 20.0)),
+                (500, 500, &jobs(0.0, 1.0)),
+                (5, 5, &jobs(0.1, 0.0)),
+                (5, 5, &jobs(1e300, 1e300)),
+            ],
+            &expect![[r#"
+                0/0 -> 0  (0 waiting + 0 in flight) / 4 per instance
+                0/0 -> 1  (1 waiting + 0 in flight) / 4 per instance
+                5/5 -> 5  (0 waiting + 20 in flight) / 4 per instance
+                5/5 -> 6  (1 waiting + 20 in flight) / 4 per instance
+                5/9 -> 30  (100 waiting + 20 in flight) / 4 per instance
+                500/500 -> 1  (0 waiting + 1 in flight) / 4 per instance
+                5/5 -> 1  (0.1 waiting + 0 in flight) / 4 per instance
+                5/5 -> 4294967295  (1e300 waiting + 1e300 in flight) / 4 per instance
+            "#]],
+        );
+    }
+
+    #[test]
+    fn parts_of_jobs_leave_no_dust() {
+        let jobs = [present("backlog", 9.0), present("in_flight", 0.0)];
+        table(
+            &rule(0.3),
+            &[(1, 1, &jobs)],
+            &expect![[r#"
+            1/1 -> 30  (9 waiting + 0 in flight) / 0.3 per instance
+        "#]],
+        );
+        table(
+            &rule(2.5),
+            &[(1, 1, &jobs)],
+            &expect![[r#"
+            1/1 -> 4  (9 waiting + 0 in flight) / 2.5 per instance
+        "#]],
+        );
+        table(
+            &rule(f64::NAN),
+            &[(1, 1, &jobs)],
+            &expect![[r#"
+            1/1 -> abstains  no reading of `jobs_per_instance`: not a usable number
+        "#]],
+        );
+        table(
+            &rule(0.0),
+            &[(1, 1, &jobs)],
+            &expect![[r#"
+            1/1 -> abstains  no reading of `jobs_per_instance`: not a usable number
+        "#]],
+        );
+    }
+
+    #[test]
+    fn absent_readings_never_shrink() {
+        table(
+            &rule(4.0),
+            &[
+                (5, 5, &[]),
+                (5, 5, &[absent("backlog"), present("in_flight", 3.0)]),
+                (5, 5, &[present("backlog", 20.0), absent("in_flight")]),
+                (5, 5, &[present("backlog", 21.0), absent("in_flight")]),
+                (
+                    5,
+                    5,
+                    &[present("backlog", f64::NAN), present("in_flight", 3.0)],
+                ),
+            ],
+            &expect![[r#"
+                5/5 -> abstains  no reading of `backlog`: no source
+                5/5 -> abstains  no reading of `backlog`: no data
+                5/5 -> abstains  no reading of `in_flight`: no data
+                5/5 -> 6  `in_flight` is absent (no data), but at least 21 waiting / 4 per instance
+                5/5 -> abstains  no reading of `backlog`: not a usable number
+            "#]],
+        );
+    }
+
+    #[test]
+    fn partial_readings_grow_but_never_shrink() {
+        table(
+            &rule(4.0),
+            &[
+                (5, 5, &[partial("backlog", 4.0), present("in_flight", 0.0)]),
+                (5, 5, &[present("backlog", 4.0), partial("in_flight", 0.0)]),
+                (5, 5, &[partial("backlog", 40.0), present("in_flight", 0.0)]),
+            ],
+            &expect![[r#"
+                5/5 -> 5  (4 waiting + 0 in flight) / 4 per instance; but `backlog` is partial, so not below 5
+                5/5 -> 5  (4 waiting + 0 in flight) / 4 per instance; but `in_flight` is partial, so not below 5
+                5/5 -> 10  (40 waiting + 0 in flight) / 4 per instance
+            "#]],
+        );
+    }
+
+    #[test]
+    fn jobs_in_flight_can_be_left_out() {
+        let rule = QueueBacklog {
+            count_in_flight: false,
+            ..QueueBacklog::new(4.0)
+        };
+        table(
+            &Policy::QueueBacklog(rule),
+            &[
+                (
+                    5,
+                    5,
+                    &[present("backlog", 9.0), present("in_flight", 100.0)],
+                ),
+                (5, 5, &[present("backlog", 9.0)]),
+            ],
+            &expect![[r#"
+                5/5 -> 3  9 waiting / 4 per instance
+                5/5 -> 3  9 waiting / 4 per instance
+            "#]],
+        );
     }
 }

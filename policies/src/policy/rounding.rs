@@ -1,10 +1,10 @@
-//! From a computed number of instances to a whole one.
+//! From computed numbers to whole instances, and to text.
 
 /// How far above a whole number still counts as that number, as a share of
 /// it. `7 * 0.8 / 0.7` is 8, but 8.000000000000002 in binary fractions; that
 /// dust buys no instance. A billionth is far above such dust and far below
 /// anything measured.
-const DUST: f64 = 1e-9;
+pub(super) const DUST: f64 = 1e-9;
 
 /// The dust never adds up to more than this, however large the number.
 const DUST_MAX: f64 = 1e-6;
@@ -26,6 +26,20 @@ pub(super) fn down(number: f64) -> u32 {
     whole((number + (number * DUST).min(DUST_MAX)).floor())
 }
 
+/// A reading as a sentence shows it: to four decimals, and in powers of ten
+/// where those say nothing.
+pub(super) fn text(number: f64) -> String {
+    let plain = number == 0.0 || (0.0001..1e12).contains(&number.abs());
+    if !plain {
+        return format!("{number:e}");
+    }
+    let decimals = format!("{number:.4}");
+    decimals
+        .trim_end_matches('0')
+        .trim_end_matches('.')
+        .to_owned()
+}
+
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -38,6 +52,22 @@ fn whole(number: f64) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_are_shown_short() {
+        for (number, shown) in [
+            (0.0, "0"),
+            (20.0, "20"),
+            (0.7, "0.7"),
+            (2.0 / 3.0, "0.6667"),
+            (0.000_012, "1.2e-5"),
+            (1_500_000.0, "1500000"),
+            (1e300, "1e300"),
+            (f64::NAN, "NaN"),
+        ] {
+            assert_eq!(text(number), shown);
+        }
+    }
 
     #[test]
     fn rounds_as_stated() {

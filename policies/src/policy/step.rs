@@ -29,6 +29,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::rounding::text;
 use super::{Demand, INSTANCES_MAX, Needs, Opinion, View, rounding};
 use crate::fields::Fields;
 
@@ -146,7 +147,7 @@ impl Step {
             Err(absence) => return Opinion::abstain(&self.signal, absence),
         };
         let Some(rung) = self.rung_at(reading) else {
-            let why = format!("{} {reading}: between the steps", self.signal);
+            let why = format!("{} {}: between the steps", self.signal, text(reading));
             return Opinion::instances(view.current, why);
         };
         let (word, bound) = match rung.when {
@@ -155,7 +156,12 @@ impl Step {
         };
         Opinion::instances(
             rung.change.apply(view.current),
-            format!("{} {reading}: step {word} {bound}", self.signal),
+            format!(
+                "{} {}: step {word} {}",
+                self.signal,
+                text(reading),
+                text(bound)
+            ),
         )
     }
 
@@ -307,5 +313,147 @@ fn grows(change: Change) -> Option<bool> {
         Change::By(count) => Some(count > 0),
         Change::Percent { percent, .. } => Some(percent > 0.0),
         Change::Exact(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::Policy;
+    use crate::policy::testing::{absent, partial, present, table};
+    use expect_test::expect;
+
+    fn above(bound: f64, change: Change) -> Rung {
+        Rung {
+            when: Threshold::Above(bound),
+            change,
+        }
+    }
+
+    fn below(bound: f64, change: Change) -> Rung {
+        Rung {
+            when: Threshold::Below(bound),
+            change,
+        }
+    }
+
+    fn rule(steps: &[Rung]) -> Policy {
+        Policy::Step(Step {
+            signal: "oldest_age".to_owned(),
+            steps: steps.to_vec(),
+        })
+    }
+
+    #[test]
+    fn bounds_are_as_amazon_has_them() {
+        let age = |secs| [present("oldest_age", secs)];
+        table(
+            &rule(&[
+                above(75.0, Change::By(30)),
+                above(60.0, Change::By(10)),
+                below(40.0, Change::By(-10)),
+                below(20.0, Change::By(-30)),
+            ]),
+            &[
+                (100, 100, &age(59.9)),
+                (100, 100, &age(60.0)),
+                (100, 100, &age(74.9)),
+                (100, 100, &age(75.0)),
+                (100, 100, &age(1e300)),
+                (100, 100, &age(40.1)),
+                (100, 100, &age(40.0)),
+                (100, 100, &age(20.1)),
+                (100, 100, &age(20.0)),
+                (100, 100, &age(0.0)),
+                (20, 20, &age(0.0)),
+            ],
+            &expect![[r#"
+                100/100 -> 100  oldest_age 59.9: between the steps
+                100/100 -> 110  oldest_age 60: step above 60
+                100/100 -> 110  oldest_age 74.9: step above 60
+                100/100 -> 130  oldest_age 75: step above 75
+                100/100 -> 130  oldest_age 1e300: step above 75
+                100/100 -> 100  oldest_age 40.1: between the steps
+                100/100 -> 90  oldest_age 40: step below 40
+                100/100 -> 90  oldest_age 20.1: step below 40
+                100/100 -> 70  oldest_age 20: step below 20
+                100/100 -> 70  oldest_age 0: step below 20
+                20/20 -> 0  oldest_age 0: step below 20
+            "#]],
+        );
+    }
+
+    #[test]
+    fn changes_count_what_is_booting() {
+        let age = [present("oldest_age", 100.0)];
+        table(
+            &rule(&[above(60.0, Change::By(10))]),
+            &[(10, 25, &age)],
+            &expect![[r#"
+                10/25 -> 35  oldest_age 100: step above 60
+            "#]],
+        );
+        table(
+            &rule(&[above(60.0, Change::Exact(12))]),
+            &[(10, 25, &age)],
+            &expect![[r#"
+                10/25 -> 12  oldest_age 100: step above 60
+            "#]],
+        );
+        table(
+            &rule(&[]),
+            &[(10, 25, &age)],
+            &expect![[r#"
+            10/25 -> 25  oldest_age 100: between the steps
+        "#]],
+        );
+    }
+
+    #[test]
+    fn shares_are_rounded_towards_zero_but_never_to_it() {
+        for (current, percent, change_min, expected) in [
+            (10, 79.0, 1, 17),
+            (10, 70.0, 1, 17),
+            (10, 4.0, 1, 11),
+            (10, -4.0, 1, 9),
+            (10, -79.0, 1, 3),
+            (10, 4.0, 3, 13),
+            (10, -4.0, 3, 7),
+            (2, -50.0, 3, 0),
+            (0, 50.0, 1, 1),
+            (0, 50.0, 4, 4),
+            (0, -50.0, 1, 0),
+            (10, 0.0, 1, 10),
+            (10, f64::NAN, 1, 10),
+            (u32::MAX, 1000.0, 1, u32::MAX),
+            (7, -100.0, 1, 0),
+        ] {
+            let change = Change::Percent {
+                percent,
+                change_min,
+            };
+            assert_eq!(change.apply(current), expected, "{percent} % of {current}");
+        }
+    }
+
+    #[test]
+    fn absent_and_partial_readings_never_shrink() {
+        table(
+            &rule(&[above(60.0, Change::By(10)), below(5.0, Change::By(-1))]),
+            &[
+                (4, 4, &[]),
+                (4, 4, &[absent("oldest_age")]),
+                (4, 4, &[present("oldest_age", f64::NAN)]),
+                (4, 4, &[partial("oldest_age", 0.0)]),
+                (4, 4, &[partial("oldest_age", 61.0)]),
+            ],
+            &expect![[r#"
+                4/4 -> abstains  no reading of `oldest_age`: no source
+                4/4 -> abstains  no reading of `oldest_age`: no data
+                4/4 -> abstains  no reading of `oldest_age`: not a usable number
+                4/4 -> 4  oldest_age 0: step below 5; but `oldest_age` is partial, so not below 4
+                4/4 -> 14  oldest_age 61: step above 60
+            "#]],
+        );
     }
 }

@@ -41,6 +41,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::rounding::{DUST, text};
 use super::{Demand, Needs, Opinion, View, rounding};
 use crate::fields::Fields;
 use crate::signal::{Absence, standard};
@@ -123,17 +124,196 @@ impl TargetTracking {
     fn from_reading(&self, reading: f64, view: &View<'_>, least: u32) -> Opinion {
         let (ready, current) = (view.ready, view.current);
         let ratio = reading / self.target;
-        let share = format!("{} {reading} of target {}", self.signal, self.target);
-        if (ratio - 1.0).abs() <= self.dead_band {
-            let why = format!("{share}: within {} of it", self.dead_band);
+        let share = format!(
+            "{} {} of target {}",
+            self.signal,
+            text(reading),
+            text(self.target)
+        );
+        if (ratio - 1.0).abs() <= self.dead_band + DUST {
+            let why = format!("{share}: near enough");
             return Opinion::instances(current, why);
         }
         let needed = rounding::up(f64::from(ready) * ratio);
-        let wish = if ratio > 1.0 {
-            needed.max(current)
+        let (wish, note) = if ratio > 1.0 {
+            let note = if needed < current {
+                ", and enough on their way"
+            } else {
+                ""
+            };
+            (needed.max(current), note)
         } else {
-            needed.min(current).max(least)
+            let note = if needed < least {
+                ", and one to measure"
+            } else {
+                ""
+            };
+            (needed.min(current).max(least), note)
         };
-        Opinion::instances(wish, format!("{share} on {ready} ready: {needed} needed"))
+        Opinion::instances(
+            wish,
+            format!("{share} on {ready} ready: {needed} needed{note}"),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::Policy;
+    use crate::policy::testing::{absent, partial, present, table};
+    use crate::signal::Reading;
+    use expect_test::expect;
+
+    fn rule(target: f64) -> Policy {
+        Policy::TargetTracking(TargetTracking::new(target))
+    }
+
+    #[test]
+    fn brings_the_signal_to_its_target() {
+        let busy = |share| [present("utilization", share)];
+        table(
+            &rule(0.7),
+            &[
+                (10, 10, &busy(0.7)),
+                (10, 10, &busy(0.77)),
+                (10, 10, &busy(0.78)),
+                (10, 10, &busy(0.63)),
+                (10, 10, &busy(0.62)),
+                (7, 7, &busy(0.8)),
+                (14, 14, &busy(1.0)),
+                (10, 10, &busy(0.35)),
+                (10, 10, &busy(0.0001)),
+                (10, 10, &busy(0.0)),
+                (1, 1, &busy(0.1)),
+                (10, 10, &busy(1e300)),
+            ],
+            &expect![[r#"
+                10/10 -> 10  utilization 0.7 of target 0.7: near enough
+                10/10 -> 10  utilization 0.77 of target 0.7: near enough
+                10/10 -> 12  utilization 0.78 of target 0.7 on 10 ready: 12 needed
+                10/10 -> 10  utilization 0.63 of target 0.7: near enough
+                10/10 -> 9  utilization 0.62 of target 0.7 on 10 ready: 9 needed
+                7/7 -> 8  utilization 0.8 of target 0.7 on 7 ready: 8 needed
+                14/14 -> 20  utilization 1 of target 0.7 on 14 ready: 20 needed
+                10/10 -> 5  utilization 0.35 of target 0.7 on 10 ready: 5 needed
+                10/10 -> 1  utilization 0.0001 of target 0.7 on 10 ready: 1 needed
+                10/10 -> 1  utilization 0 of target 0.7 on 10 ready: 0 needed, and one to measure
+                1/1 -> 1  utilization 0.1 of target 0.7 on 1 ready: 1 needed
+                10/10 -> 4294967295  utilization 1e300 of target 0.7 on 10 ready: 4294967295 needed
+            "#]],
+        );
+    }
+
+    #[test]
+    fn booting_instances_are_bought_already() {
+        let busy = |share| [present("utilization", share)];
+        table(
+            &rule(0.5),
+            &[
+                (10, 12, &busy(1.0)),
+                (10, 20, &busy(1.0)),
+                (10, 30, &busy(1.0)),
+                (10, 30, &busy(0.5)),
+                (10, 30, &busy(0.2)),
+            ],
+            &expect![[r#"
+                10/12 -> 20  utilization 1 of target 0.5 on 10 ready: 20 needed
+                10/20 -> 20  utilization 1 of target 0.5 on 10 ready: 20 needed
+                10/30 -> 30  utilization 1 of target 0.5 on 10 ready: 20 needed, and enough on their way
+                10/30 -> 30  utilization 0.5 of target 0.5: near enough
+                10/30 -> 4  utilization 0.2 of target 0.5 on 10 ready: 4 needed
+            "#]],
+        );
+    }
+
+    #[test]
+    fn without_a_ready_instance_nothing_is_measured() {
+        let empty_allowed = TargetTracking {
+            to_zero: true,
+            ..TargetTracking::new(0.5)
+        };
+        let rows: &[(u32, u32, &[(&str, Reading)])] = &[
+            (0, 0, &[]),
+            (0, 4, &[absent("utilization")]),
+            (0, 4, &[present("utilization", 1.0)]),
+            (4, 4, &[present("utilization", 0.0)]),
+        ];
+        table(
+            &rule(0.5),
+            rows,
+            &expect![[r#"
+                0/0 -> 1  no instance to measure, so one is needed
+                0/4 -> 4  none of 4 instances is ready yet, so there is nothing to measure
+                0/4 -> 4  none of 4 instances is ready yet, so there is nothing to measure
+                4/4 -> 1  utilization 0 of target 0.5 on 4 ready: 0 needed, and one to measure
+            "#]],
+        );
+        table(
+            &Policy::TargetTracking(empty_allowed),
+            rows,
+            &expect![[r#"
+            0/0 -> 0  no instance to measure; leaves the start to another policy
+            0/4 -> 4  none of 4 instances is ready yet, so there is nothing to measure
+            0/4 -> 4  none of 4 instances is ready yet, so there is nothing to measure
+            4/4 -> 0  utilization 0 of target 0.5 on 4 ready: 0 needed
+        "#]],
+        );
+    }
+
+    #[test]
+    fn absent_and_partial_readings_never_shrink() {
+        table(
+            &rule(0.5),
+            &[
+                (4, 4, &[]),
+                (4, 4, &[absent("utilization")]),
+                (4, 4, &[present("utilization", f64::INFINITY)]),
+                (4, 4, &[partial("utilization", 0.1)]),
+                (4, 4, &[partial("utilization", 0.9)]),
+            ],
+            &expect![[r#"
+                4/4 -> abstains  no reading of `utilization`: no source
+                4/4 -> abstains  no reading of `utilization`: no data
+                4/4 -> abstains  no reading of `utilization`: not a usable number
+                4/4 -> 4  utilization 0.1 of target 0.5 on 4 ready: 1 needed; but `utilization` is partial, so not below 4
+                4/4 -> 8  utilization 0.9 of target 0.5 on 4 ready: 8 needed
+            "#]],
+        );
+        table(
+            &rule(f64::NAN),
+            &[(4, 4, &[present("utilization", 0.1)])],
+            &expect![[r#"
+                4/4 -> abstains  no reading of `target`: not a usable number
+            "#]],
+        );
+        table(
+            &rule(0.0),
+            &[(4, 4, &[present("utilization", 0.1)])],
+            &expect![[r#"
+                4/4 -> abstains  no reading of `target`: not a usable number
+            "#]],
+        );
+    }
+
+    #[test]
+    fn a_dead_band_of_nothing_follows_exactly() {
+        let rule = TargetTracking {
+            dead_band: 0.0,
+            ..TargetTracking::new(0.5)
+        };
+        table(
+            &Policy::TargetTracking(rule),
+            &[
+                (10, 10, &[present("utilization", 0.5)]),
+                (10, 10, &[present("utilization", 0.51)]),
+                (10, 10, &[present("utilization", 0.44)]),
+            ],
+            &expect![[r#"
+                10/10 -> 10  utilization 0.5 of target 0.5: near enough
+                10/10 -> 11  utilization 0.51 of target 0.5 on 10 ready: 11 needed
+                10/10 -> 9  utilization 0.44 of target 0.5 on 10 ready: 9 needed
+            "#]],
+        );
     }
 }
