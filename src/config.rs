@@ -1,0 +1,277 @@
+//! The whole configuration file, to fleets that are checked and complete.
+//! `check` and `run` read it with the same code.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use windlass_policies::fields::{Document, Fields};
+use windlass_policies::policy::NamedPolicy;
+use windlass_policies::policy_file::{self, PolicyFile};
+use windlass_policies::presets;
+use windlass_policies::problems::Problems;
+use windlass_policies::signal::SignalSpec;
+use windlass_policies::spec::{
+    FleetParts, FleetSpec, PoliciesAt, assemble, override_signals, parse_fleet_name, read_drain,
+    read_interval, read_limits, read_objective, read_policies, read_signals,
+};
+use windlass_simulator::scenario::{BUILT_IN, Scenario};
+
+use crate::chain;
+
+/// The configuration that is used when none is named: it runs as it stands.
+pub const EXAMPLE: &str = include_str!("../config.example.toml");
+
+/// Where the store is if the configuration does not say: beside it.
+pub const STORE_PATH_DEFAULT: &str = "windlass.db";
+
+const DAY: Duration = Duration::from_hours(24);
+
+/// A month: long enough to look into what happened before the holidays.
+const KEEP_DEFAULT: Duration = Duration::from_hours(30 * 24);
+
+/// Beyond this a simulated minute is shorter than a cycle takes.
+const SPEED_MAX: u32 = 100_000;
+
+/// Everything a file says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Where history is written.
+    pub store: StoreConfig,
+    /// What is controlled, sorted by name; at least one.
+    pub fleets: Vec<Fleet>,
+}
+
+/// Where history is written, and for how long it is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreConfig {
+    /// The file.
+    pub path: PathBuf,
+    /// How long.
+    pub keep: Duration,
+}
+
+/// One fleet and what owns its instances.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fleet {
+    /// What is read, who decides, what nothing passes.
+    pub spec: FleetSpec,
+    /// What owns the instances.
+    pub provider: Provider,
+}
+
+/// What owns a fleet's instances.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Provider {
+    /// A cloud inside windlass.
+    Simulated {
+        /// The world.
+        scenario: Box<Scenario>,
+        /// How many times faster than real time it runs.
+        speed: u32,
+    },
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {}", path.display())]
+    Unread {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The file is wrong.
+    #[error("{} is not right:\n{}", file, problems.in_file(file))]
+    Wrong {
+        /// Which file.
+        file: String,
+        /// All that is wrong with it.
+        problems: Problems,
+    },
+}
+
+impl Config {
+    /// Reads the file at `path`, or the built-in example.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, and with the files it names.
+    pub fn open(path: Option<&Path>) -> Result<Self, ConfigError> {
+        let Some(path) = path else {
+            return Self::parse(EXAMPLE, Path::new("")).map_err(|problems| ConfigError::Wrong {
+                file: "the built-in example".to_owned(),
+                problems,
+            });
+        };
+        let text = fs::read_to_string(path)
+            .map_err(|source| ConfigError::Unread { path: path.to_owned(), source })?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        Self::parse(&text, folder).map_err(|problems| ConfigError::Wrong {
+            file: path.display().to_string(),
+            problems,
+        })
+    }
+
+    /// Reads `text`, whose paths are relative to `folder`.
+    ///
+    /// # Errors
+    /// Everything that is wrong.
+    pub fn parse(text: &str, folder: &Path) -> Result<Self, Problems> {
+        Document::parse(text)?.read(|fields| {
+            let store = fields.table_or_empty("store", |store| Some(read_store(store, folder)));
+            let fleets = fields.named_tables("fleet", |name, fleet| read_fleet(fleet, name, folder));
+            if fields.raw("fleet").is_none() {
+                fields.problem("fleet", "missing; write at least one [fleet.NAME] table");
+            } else if fleets.is_empty() {
+                fields.problem("fleet", "no usable fleet; write at least one [fleet.NAME] table");
+            }
+            Some(Self { store: store?, fleets })
+        })
+    }
+}
+
+fn read_store(store: &mut Fields<'_>, folder: &Path) -> StoreConfig {
+    let path = store.or("path", STORE_PATH_DEFAULT.to_owned());
+    if path.is_empty() {
+        store.problem("path", "is empty; write the name of a file, such as \"windlass.db\"");
+    }
+    let bounds = Duration::from_hours(1)..=DAY * 3_650;
+    let keep = store.or_within("keep", KEEP_DEFAULT, bounds);
+    StoreConfig { path: folder.join(path), keep }
+}
+
+fn read_fleet(fleet: &mut Fields<'_>, name: &str, folder: &Path) -> Option<Fleet> {
+    let named = parse_fleet_name(name);
+    if let Err(message) = &named {
+        fleet.problem_here(message);
+    }
+    let provider = read_provider(fleet, folder);
+    let interval = read_interval(fleet);
+    let declared = read_signals(fleet);
+    let source = read_policy_source(fleet, &declared, folder);
+    let limits = read_limits(fleet);
+    let drain = read_drain(fleet);
+    let objective = read_objective(fleet);
+    let (provider, source) = (provider?, source?);
+    let Provider::Simulated { scenario, .. } = &provider;
+    let parts = FleetParts {
+        name: named.ok()?,
+        interval,
+        offerings: vec![scenario.offering()],
+        signals: source.signals,
+        policies: source.policies,
+        policies_at: source.at,
+        limits: limits?,
+        drain,
+        objective,
+    };
+    let spec = assemble(fleet, parts)?;
+    Some(Fleet { spec, provider })
+}
+
+/// What owns the instances; without a word for it the rest of the fleet is
+/// still looked at.
+fn read_provider(fleet: &mut Fields<'_>, folder: &Path) -> Option<Provider> {
+    #[derive(Clone, Copy)]
+    enum Kind {
+        Simulated,
+    }
+    let kind = fleet.required_word("provider", &[("simulated", Kind::Simulated)]);
+    let simulated = fleet.table_or_empty("simulated", |simulated| {
+        let what = "a scenario file, or one that is built in, such as \"builtin:web-week\"";
+        let scenario = simulated.required::<String>("scenario", what);
+        let speed = simulated.or_within("speed", 1, 1..=SPEED_MAX);
+        let name = scenario?;
+        let opened = if name.starts_with(BUILT_IN) {
+            Scenario::open(&name)
+        } else {
+            Scenario::open_file(&folder.join(&name))
+        };
+        match opened {
+            Ok(scenario) => Some(Provider::Simulated { scenario: Box::new(scenario), speed }),
+            Err(error) => {
+                simulated.problem("scenario", chain(&error).to_string());
+                None
+            }
+        }
+    });
+    match kind? {
+        Kind::Simulated => simulated,
+    }
+}
+
+/// A fleet's policies and signals, wherever they stand.
+struct PolicySource {
+    policies: Vec<NamedPolicy>,
+    signals: Vec<SignalSpec>,
+    at: PoliciesAt,
+}
+
+fn read_policy_source(
+    fleet: &mut Fields<'_>,
+    declared: &[SignalSpec],
+    folder: &Path,
+) -> Option<PolicySource> {
+    let Some(name) = fleet.optional::<String>("policy_file") else {
+        if fleet.has("policy_file") {
+            let _also_looked_at = fleet.raw("policy");
+            return None;
+        }
+        let policies = read_policies(fleet)?;
+        let signals = declared.to_vec();
+        return Some(PolicySource { policies, signals, at: PoliciesAt::Inline });
+    };
+    if fleet.raw("policy").is_some() {
+        fleet.problem(
+            "policy_file",
+            "the fleet has [[policy]] tables of its own too; keep one of the two",
+        );
+    }
+    let file = match open_policy_file(&name, folder) {
+        Ok(file) => file,
+        Err(message) => {
+            fleet.problem("policy_file", message);
+            return None;
+        }
+    };
+    match override_signals(&file.signals, declared) {
+        Ok(signals) => Some(PolicySource {
+            policies: file.policies,
+            signals,
+            at: PoliciesAt::File { key: "policy_file".to_owned(), file: name },
+        }),
+        Err((signal, message)) => {
+            fleet.problem_at(format!("{}.{signal}", fleet.path_of("signals")), message);
+            None
+        }
+    }
+}
+
+/// Reads the policy file `name`, relative to `folder`, or `builtin:PRESET`.
+///
+/// # Errors
+/// What is wrong with it, in lines for a person.
+pub fn open_policy_file(name: &str, folder: &Path) -> Result<PolicyFile, String> {
+    let text = policy_text(name, folder)?;
+    policy_file::read(&text).map_err(|problems| problems.in_file(name))
+}
+
+/// The text of the policy file `name`, relative to `folder`, or of
+/// `builtin:PRESET`.
+///
+/// # Errors
+/// Why it cannot be read.
+pub fn policy_text(name: &str, folder: &Path) -> Result<String, String> {
+    if let Some(preset) = name.strip_prefix(BUILT_IN) {
+        return presets::text(preset).map(str::to_owned).ok_or_else(|| {
+            let known: Vec<&str> = presets::all().iter().map(|(name, _)| *name).collect();
+            format!("there is no built-in policy `{preset}`; there are {}", known.join(", "))
+        });
+    }
+    let path = folder.join(name);
+    fs::read_to_string(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))
+}
