@@ -107,8 +107,10 @@ impl Config {
                 problems,
             });
         };
-        let text = fs::read_to_string(path)
-            .map_err(|source| ConfigError::Unread { path: path.to_owned(), source })?;
+        let text = fs::read_to_string(path).map_err(|source| ConfigError::Unread {
+            path: path.to_owned(),
+            source,
+        })?;
         let folder = path.parent().unwrap_or(Path::new(""));
         Self::parse(&text, folder).map_err(|problems| ConfigError::Wrong {
             file: path.display().to_string(),
@@ -123,13 +125,20 @@ impl Config {
     pub fn parse(text: &str, folder: &Path) -> Result<Self, Problems> {
         Document::parse(text)?.read(|fields| {
             let store = fields.table_or_empty("store", |store| Some(read_store(store, folder)));
-            let fleets = fields.named_tables("fleet", |name, fleet| read_fleet(fleet, name, folder));
+            let fleets =
+                fields.named_tables("fleet", |name, fleet| read_fleet(fleet, name, folder));
             if fields.raw("fleet").is_none() {
                 fields.problem("fleet", "missing; write at least one [fleet.NAME] table");
             } else if fleets.is_empty() {
-                fields.problem("fleet", "no usable fleet; write at least one [fleet.NAME] table");
+                fields.problem(
+                    "fleet",
+                    "no usable fleet; write at least one [fleet.NAME] table",
+                );
             }
-            Some(Self { store: store?, fleets })
+            Some(Self {
+                store: store?,
+                fleets,
+            })
         })
     }
 }
@@ -137,11 +146,17 @@ impl Config {
 fn read_store(store: &mut Fields<'_>, folder: &Path) -> StoreConfig {
     let path = store.or("path", STORE_PATH_DEFAULT.to_owned());
     if path.is_empty() {
-        store.problem("path", "is empty; write the name of a file, such as \"windlass.db\"");
+        store.problem(
+            "path",
+            "is empty; write the name of a file, such as \"windlass.db\"",
+        );
     }
     let bounds = Duration::from_hours(1)..=DAY * 3_650;
     let keep = store.or_within("keep", KEEP_DEFAULT, bounds);
-    StoreConfig { path: folder.join(path), keep }
+    StoreConfig {
+        path: folder.join(path),
+        keep,
+    }
 }
 
 fn read_fleet(fleet: &mut Fields<'_>, name: &str, folder: &Path) -> Option<Fleet> {
@@ -192,7 +207,10 @@ fn read_provider(fleet: &mut Fields<'_>, folder: &Path) -> Option<Provider> {
             Scenario::open_file(&folder.join(&name))
         };
         match opened {
-            Ok(scenario) => Some(Provider::Simulated { scenario: Box::new(scenario), speed }),
+            Ok(scenario) => Some(Provider::Simulated {
+                scenario: Box::new(scenario),
+                speed,
+            }),
             Err(error) => {
                 simulated.problem("scenario", chain(&error).to_string());
                 None
@@ -223,7 +241,11 @@ fn read_policy_source(
         }
         let policies = read_policies(fleet)?;
         let signals = declared.to_vec();
-        return Some(PolicySource { policies, signals, at: PoliciesAt::Inline });
+        return Some(PolicySource {
+            policies,
+            signals,
+            at: PoliciesAt::Inline,
+        });
     };
     if fleet.raw("policy").is_some() {
         fleet.problem(
@@ -242,7 +264,10 @@ fn read_policy_source(
         Ok(signals) => Some(PolicySource {
             policies: file.policies,
             signals,
-            at: PoliciesAt::File { key: "policy_file".to_owned(), file: name },
+            at: PoliciesAt::File {
+                key: "policy_file".to_owned(),
+                file: name,
+            },
         }),
         Err((signal, message)) => {
             fleet.problem_at(format!("{}.{signal}", fleet.path_of("signals")), message);
@@ -269,7 +294,10 @@ pub fn policy_text(name: &str, folder: &Path) -> Result<String, String> {
     if let Some(preset) = name.strip_prefix(BUILT_IN) {
         return presets::text(preset).map(str::to_owned).ok_or_else(|| {
             let known: Vec<&str> = presets::all().iter().map(|(name, _)| *name).collect();
-            format!("there is no built-in policy `{preset}`; there are {}", known.join(", "))
+            format!(
+                "there is no built-in policy `{preset}`; there are {}",
+                known.join(", ")
+            )
         });
     }
     let path = folder.join(name);

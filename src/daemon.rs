@@ -1,22 +1,318 @@
-//! The loop around [`reconcile`]: sleep, nudge, stop.
+//! The daemon: the loop around [`reconcile`], once per fleet, until it is told
+//! to stop.
 //!
 //! One task per fleet on one thread. A cycle takes no hint of what changed: a
 //! nudge only makes it come sooner, so a lost nudge costs at most one interval.
 //! A stop waits for the cycle in hand.
 
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
+use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep_until};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use windlass_policies::memory::Memory;
 use windlass_policies::model::{Action, FleetError, Outcome, Reason};
-use windlass_policies::ports::{Clock, FleetProvider, MetricSource, Store};
+use windlass_policies::policy::{Policy, Until};
+use windlass_policies::ports::{Clock, FleetProvider, MetricSource, Record, Store, StoreError};
 use windlass_policies::reconcile::{Cycle, Mode, Ports, reconcile};
 use windlass_policies::spec::FleetSpec;
+use windlass_policies::units::Timestamp;
+use windlass_simulator::scenario::{Scenario, ScenarioError};
 
 use crate::chain;
+use crate::clock;
+use crate::config::{Config, Fleet, Provider};
+use crate::fleets::simulated::{CloudError, SimulatedFleet};
+use crate::schedule::{Scheduler, Wake};
+use crate::store::{OpenError, SqliteStore};
+
+/// Why the daemon could not start, or could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The store cannot be read.
+    #[error("cannot go on from what was written")]
+    Tail(#[from] StoreError),
+    /// The simulated world cannot be made.
+    #[error("cannot simulate the fleet `{fleet}`")]
+    Scenario {
+        /// Which fleet.
+        fleet: String,
+        /// Why.
+        #[source]
+        source: ScenarioError,
+    },
+    /// The simulated cloud cannot be opened.
+    #[error("cannot simulate the fleet `{fleet}`")]
+    Cloud {
+        /// Which fleet.
+        fleet: String,
+        /// Why.
+        #[source]
+        source: CloudError,
+    },
+    /// The system would not start a runtime, or tell us of signals.
+    #[error("cannot start the daemon")]
+    System(#[source] std::io::Error),
+    /// The scheduler would not start.
+    #[error("cannot schedule upkeep and nudges")]
+    Scheduler(#[from] tokio_cron_scheduler::JobSchedulerError),
+}
+
+/// Controls the fleets of `config` until SIGINT, SIGTERM, or, with `once`,
+/// after one cycle each. Says whether it was asked to stop or taken over.
+///
+/// # Errors
+/// If it cannot start. What goes wrong later is logged, and it goes on.
+pub fn run(config: &Config, mode: Mode, once: bool) -> Result<End, DaemonError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(DaemonError::System)?;
+    let store = Rc::new(SqliteStore::open(&config.store.path, clock::now())?);
+    info!(store = %config.store.path.display(), epoch = %store.epoch(), fleets = config.fleets.len(), "started");
+    let mut controlled = Vec::new();
+    for fleet in &config.fleets {
+        controlled.push(Controlled::open(fleet, &config.store.path, &store)?);
+    }
+    let end = LocalSet::new().block_on(&runtime, control(config, store, controlled, mode, once))?;
+    info!("stopped");
+    Ok(end)
+}
+
+/// A fleet with all it needs.
+struct Controlled {
+    spec: FleetSpec,
+    memory: Memory,
+    cloud: SimulatedFleet,
+    speed: u32,
+    nudge: Arc<Notify>,
+}
+
+impl Controlled {
+    fn open(fleet: &Fleet, store_path: &Path, store: &SqliteStore) -> Result<Self, DaemonError> {
+        let name = &fleet.spec.name;
+        let tail = store.tail(name)?;
+        let memory = Memory::rebuild(&fleet.spec, store.store_id(), store.epoch(), &tail);
+        let latest = latest(&tail);
+        if let Some(at) = latest {
+            info!(fleet = %name, cycle = memory.cycle, %at, "going on from what was written");
+        }
+        let Provider::Simulated { scenario, speed } = &fleet.provider;
+        let cloud = open_cloud(fleet, scenario, *speed, store_path, latest)?;
+        let spec = fleet.spec.clone();
+        Ok(Self {
+            spec,
+            memory,
+            cloud,
+            speed: *speed,
+            nudge: Arc::new(Notify::new()),
+        })
+    }
+
+    /// Runs its loop to the end.
+    async fn run(
+        mut self,
+        store: Rc<SqliteStore>,
+        mode: Mode,
+        once: bool,
+        stop: watch::Receiver<bool>,
+    ) -> End {
+        let ports = Ports {
+            clock: &self.cloud,
+            metrics: &self.cloud,
+            provider: &self.cloud,
+            store: &*store,
+        };
+        let fleet = Loop {
+            spec: &self.spec,
+            mode,
+            speed: self.speed,
+            once,
+            nudge: &self.nudge,
+            stop,
+        };
+        fleet.run(&mut self.memory, ports).await
+    }
+
+    /// When its schedules open or close a window. A fleet that lives faster
+    /// than the clock on the wall is not woken by that.
+    fn wakes(&self) -> Vec<Wake> {
+        if self.speed != 1 {
+            return Vec::new();
+        }
+        let schedules = self
+            .spec
+            .policies
+            .iter()
+            .filter_map(|named| match &named.policy {
+                Policy::Schedule(schedule) => Some(schedule),
+                Policy::Fixed(_)
+                | Policy::QueueBacklog(_)
+                | Policy::TargetTracking(_)
+                | Policy::Step(_) => None,
+            });
+        let lines = schedules.flat_map(|schedule| {
+            schedule.windows.iter().flat_map(move |window| {
+                let end = match &window.until {
+                    Until::At(line) => Some(line),
+                    Until::For(_) => None,
+                };
+                let lines = std::iter::once(&window.start).chain(end);
+                lines.map(move |line| (line.as_str(), schedule.zone.tz()))
+            })
+        });
+        let wake = |(line, timezone)| Wake {
+            cron: format!("0 {line}"),
+            timezone,
+            nudge: Arc::clone(&self.nudge),
+        };
+        lines.map(wake).collect()
+    }
+}
+
+/// The latest time in a fleet's history.
+fn latest(tail: &[Record]) -> Option<Timestamp> {
+    let times = tail.iter().filter_map(|record| match record {
+        Record::Decided(decided) => Some(decided.decision.at),
+        Record::Acted { at, .. } => Some(*at),
+        Record::Planned { .. } => None,
+    });
+    times.max()
+}
+
+fn open_cloud(
+    fleet: &Fleet,
+    scenario: &Scenario,
+    speed: u32,
+    store_path: &Path,
+    latest: Option<Timestamp>,
+) -> Result<SimulatedFleet, DaemonError> {
+    let name = &fleet.spec.name;
+    let failed = |source| DaemonError::Scenario {
+        fleet: name.clone(),
+        source,
+    };
+    let trace = scenario.read_trace().map_err(failed)?;
+    let workload = scenario.build_workload(&trace).map_err(failed)?;
+    let world = scenario
+        .world(name, &workload, &fleet.spec.signals, true)
+        .map_err(failed)?;
+    let path = cloud_path(store_path, name);
+    SimulatedFleet::open(&path, &scenario.fingerprint(), world, speed, latest).map_err(|source| {
+        DaemonError::Cloud {
+            fleet: name.clone(),
+            source,
+        }
+    })
+}
+
+/// Where the simulated cloud of `fleet` keeps itself: beside the store.
+fn cloud_path(store: &Path, fleet: &str) -> PathBuf {
+    let stem = store.file_stem().unwrap_or_default().to_string_lossy();
+    store.with_file_name(format!("{stem}.{fleet}.cloud.db"))
+}
+
+async fn control(
+    config: &Config,
+    store: Rc<SqliteStore>,
+    controlled: Vec<Controlled>,
+    mode: Mode,
+    once: bool,
+) -> Result<End, DaemonError> {
+    let (stopper, stop) = watch::channel(false);
+    let mut signals = Signals::new()?;
+    let upkeep = Arc::new(Notify::new());
+    let wakes = controlled.iter().flat_map(Controlled::wakes).collect();
+    let scheduler = Scheduler::start(Arc::clone(&upkeep), wakes).await?;
+    let keep = config.store.keep;
+    let pruning = tokio::task::spawn_local(prune(Rc::clone(&store), keep, upkeep));
+    let loops: BTreeMap<String, _> = controlled
+        .into_iter()
+        .map(|fleet| {
+            let name = fleet.spec.name.clone();
+            let task = fleet.run(Rc::clone(&store), mode, once, stop.clone());
+            (name, tokio::task::spawn_local(task))
+        })
+        .collect();
+    tokio::task::spawn_local(async move {
+        signals.wait().await;
+        info!("stopping after the cycle in hand");
+        // Nobody listens any more if all loops have ended.
+        let _ = stopper.send(true);
+        // Whoever asks a second time does not want to wait: the store and the
+        // provider bear a crash at any point.
+        signals.wait().await;
+        std::process::abort();
+    });
+    let mut end = End::Asked;
+    for (name, task) in loops {
+        match task.await {
+            Ok(End::Asked) => debug!(fleet = %name, "its loop has ended"),
+            Ok(End::TakenOver) => end = End::TakenOver,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+    pruning.abort();
+    scheduler.stop().await;
+    Ok(end)
+}
+
+/// Drops history that has been kept long enough, whenever it is woken.
+async fn prune(store: Rc<SqliteStore>, keep: Duration, wake: Arc<Notify>) {
+    loop {
+        wake.notified().await;
+        loop {
+            match store.prune(keep) {
+                Ok(pruned) if pruned.more => tokio::task::yield_now().await,
+                Ok(pruned) => {
+                    debug!(
+                        decisions = pruned.decisions,
+                        actions = pruned.actions,
+                        "old history dropped"
+                    );
+                    break;
+                }
+                Err(error) => {
+                    warn!(error = %chain(&error), "old history could not be dropped");
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// SIGINT (Ctrl-C) and SIGTERM.
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, DaemonError> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let listen = |kind| signal(kind).map_err(DaemonError::System);
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+        })
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
 
 /// How a fleet's loop is to run.
 #[derive(Debug)]

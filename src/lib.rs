@@ -8,10 +8,15 @@ use std::error::Error;
 use std::fmt;
 
 pub mod cli;
+pub mod clock;
+pub mod config;
 pub mod daemon;
 pub mod exit;
+pub mod fleets;
 pub mod logging;
 pub mod replay;
+pub mod schedule;
+pub mod simulation;
 pub mod store;
 
 /// An error with all its causes in one line, for logs and messages:

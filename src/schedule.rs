@@ -33,10 +33,16 @@ impl Scheduler {
     /// If a cron line is not understood or the scheduler cannot start.
     pub async fn start(upkeep: Arc<Notify>, wakes: Vec<Wake>) -> Result<Self, JobSchedulerError> {
         let scheduler = JobScheduler::new().await?;
-        let hourly = Wake { cron: UPKEEP.to_owned(), timezone: chrono_tz::UTC, nudge: upkeep };
+        let hourly = Wake {
+            cron: UPKEEP.to_owned(),
+            timezone: chrono_tz::UTC,
+            nudge: upkeep,
+        };
         for wake in wakes.into_iter().chain([hourly]) {
             let nudge = wake.nudge;
-            let job = Job::new_tz(wake.cron.as_str(), wake.timezone, move |_, _| nudge.notify_one())?;
+            let job = Job::new_tz(wake.cron.as_str(), wake.timezone, move |_, _| {
+                nudge.notify_one()
+            })?;
             scheduler.add(job).await?;
         }
         scheduler.start().await?;

@@ -311,6 +311,11 @@ impl Zone {
         })
     }
 
+    /// The same zone for `chrono`.
+    pub const fn tz(self) -> Tz {
+        self.0
+    }
+
     /// Its name.
     pub fn name(self) -> &'static str {
         self.0.name()

@@ -205,6 +205,16 @@ impl Reading {
     }
 }
 
+impl fmt::Display for Reading {
+    /// The value, or why there is none.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Present(sample) => sample.value.fmt(out),
+            Self::Absent(why) => why.fmt(out),
+        }
+    }
+}
+
 /// All readings of one cycle, by signal name.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -325,7 +325,8 @@ fn the_breaker_opens_after_fruitless_boots_and_probes_with_one() {
     ready.instances[0].id = InstanceId::new("i-009");
     ready.instances[0].token = Some(token.clone());
     let healed = decide(&spec, &memory, &see(Ok(ready), Readings::new()));
-    expect!["1 -> 5 | following fixed | launch 4 large (s1-workers-7-2-0)"].assert_eq(&told(&healed));
+    expect!["1 -> 5 | following fixed | launch 4 large (s1-workers-7-2-0)"]
+        .assert_eq(&told(&healed));
 }
 
 /// Everything a world could answer, sensible or not.

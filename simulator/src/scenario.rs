@@ -316,6 +316,24 @@ impl Scenario {
         })
     }
 
+    /// A short name for exactly this world: FNV-1a of all that makes it, in
+    /// hex. Where its trace lies is no part of it, but the trace's name is.
+    pub fn fingerprint(&self) -> String {
+        let told = format!(
+            "{} {:?} {:?} {:?} {} {}",
+            self.trace_name(),
+            self.begins_at,
+            self.workload,
+            self.cloud,
+            self.initial,
+            self.seed
+        );
+        let hash = told.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        });
+        format!("{hash:016x}")
+    }
+
     /// The one thing that can be launched.
     pub fn offering(&self) -> Offering {
         Offering {

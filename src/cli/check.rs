@@ -1,11 +1,18 @@
 //! `windlass check`: says what is wrong with files before they are used.
 
+use std::fs;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
+use windlass_policies::cases;
+use windlass_policies::policy_file::{self, PolicyFile};
+use windlass_simulator::scenario::{Scenario, ScenarioError};
 
 use super::Failure;
+use super::text::counted;
+use crate::chain;
+use crate::config::{Config, ConfigError};
 use crate::exit::Exit;
 
 /// Say what is wrong with configurations, policies and scenarios
@@ -13,11 +20,13 @@ use crate::exit::Exit;
 #[command(
     long_about = "Says what is wrong with configurations, policies and scenarios.\n\n\
         Every problem is listed at once, with the key it concerns and what to change. The cases \
-        in policy files ([[case]] tables: readings in, target out) are run. Nothing is contacted \
-        and nothing is changed.",
+        in policy files ([[case]] tables: readings in, target out) are run, and a scenario's trace \
+        is read. Nothing is contacted and nothing is changed.",
     after_long_help = "Examples:\n  \
         windlass check fleets.toml\n  \
-        windlass check policies/*.toml scenarios/*.toml"
+        windlass check policies/*.toml scenarios/*.toml\n\n\
+        Exit codes: 0 all is well; 1 a case failed; 64 a file is wrong; 66 a file cannot be read.\n\
+        With several files, the highest."
 )]
 pub(super) struct Check {
     /// What to check: each file shows by its tables what it is
@@ -25,10 +34,156 @@ pub(super) struct Check {
     files: Vec<PathBuf>,
 }
 
-impl Check {
-    pub(super) fn obey(&self, _out: &mut dyn Write) -> Result<Exit, Failure> {
-        let count = self.files.len();
-        let what = format!("cannot check {count} files: this verb is not built yet");
-        Err(Failure::new(Exit::Internal, what))
+/// What came of one file.
+struct Verdict {
+    exit: Exit,
+    text: String,
+}
+
+impl Verdict {
+    fn well(text: String) -> Self {
+        Self {
+            exit: Exit::Done,
+            text,
+        }
     }
+}
+
+impl Check {
+    pub(super) fn obey(&self, out: &mut dyn Write) -> Result<Exit, Failure> {
+        let mut worst = Exit::Done;
+        for file in &self.files {
+            let verdict = check(file);
+            writeln!(out, "{}", verdict.text)?;
+            if verdict.exit.code() > worst.code() {
+                worst = verdict.exit;
+            }
+        }
+        Ok(worst)
+    }
+}
+
+fn check(file: &Path) -> Verdict {
+    let name = file.display();
+    let text = match fs::read_to_string(file) {
+        Ok(text) => text,
+        Err(error) => {
+            return Verdict {
+                exit: Exit::NoInput,
+                text: format!("{name}: cannot be read: {error}"),
+            };
+        }
+    };
+    match kind(&text) {
+        Kind::Policy => check_policy(&name.to_string(), &text),
+        Kind::Scenario => check_scenario(file),
+        Kind::Config => check_config(file),
+    }
+}
+
+/// What a file is meant to be.
+#[derive(Clone, Copy)]
+enum Kind {
+    Config,
+    Policy,
+    Scenario,
+}
+
+/// Judged by its tables. What is no TOML at all is told as a configuration.
+fn kind(text: &str) -> Kind {
+    let table: toml::Table = text.parse().unwrap_or_default();
+    let has = |keys: &[&str]| keys.iter().any(|key| table.contains_key(*key));
+    if has(&["policy", "case", "signals"]) {
+        Kind::Policy
+    } else if has(&["workload", "cloud", "run", "objective"]) {
+        Kind::Scenario
+    } else {
+        Kind::Config
+    }
+}
+
+fn check_policy(name: &str, text: &str) -> Verdict {
+    let PolicyFile {
+        policies, cases, ..
+    } = match policy_file::read(text) {
+        Ok(file) => file,
+        Err(problems) => {
+            return Verdict {
+                exit: Exit::Usage,
+                text: problems.in_file(name),
+            };
+        }
+    };
+    let failures = cases::run(&policies, &cases);
+    if failures.is_empty() {
+        let (policies, cases) = (
+            counted_as(policies.len(), "policy", "policies"),
+            counted(cases.len(), "case"),
+        );
+        return Verdict::well(format!("{name}: all well: {policies}, {cases} passed"));
+    }
+    let told: Vec<String> = failures
+        .iter()
+        .map(|failure| format!("{name}: {failure}"))
+        .collect();
+    Verdict {
+        exit: Exit::Failed,
+        text: told.join("\n"),
+    }
+}
+
+fn check_scenario(file: &Path) -> Verdict {
+    let name = file.display();
+    let read = || -> Result<usize, ScenarioError> {
+        let scenario = Scenario::open_file(file)?;
+        let trace = scenario.read_trace()?;
+        Ok(scenario.build_workload(&trace)?.jobs.len())
+    };
+    match read() {
+        Ok(jobs) => Verdict::well(format!("{name}: all well: a scenario with {jobs} jobs")),
+        Err(error @ ScenarioError::Wrong { .. }) => Verdict {
+            exit: Exit::Usage,
+            text: error.to_string(),
+        },
+        Err(error) => {
+            let exit = match error {
+                ScenarioError::Unread { .. } | ScenarioError::Trace { .. } => Exit::NoInput,
+                ScenarioError::NoSuch { .. }
+                | ScenarioError::Wrong { .. }
+                | ScenarioError::Workload { .. }
+                | ScenarioError::World { .. } => Exit::Usage,
+            };
+            Verdict {
+                exit,
+                text: format!("{name}: {}", chain(&error)),
+            }
+        }
+    }
+}
+
+fn check_config(file: &Path) -> Verdict {
+    let name = file.display();
+    match Config::open(Some(file)) {
+        Ok(config) => {
+            let fleets = counted(config.fleets.len(), "fleet");
+            let names: Vec<&str> = config
+                .fleets
+                .iter()
+                .map(|fleet| fleet.spec.name.as_str())
+                .collect();
+            Verdict::well(format!("{name}: all well: {fleets} ({})", names.join(", ")))
+        }
+        Err(ConfigError::Wrong { file, problems }) => Verdict {
+            exit: Exit::Usage,
+            text: problems.in_file(&file),
+        },
+        Err(error @ ConfigError::Unread { .. }) => Verdict {
+            exit: Exit::NoInput,
+            text: chain(&error).to_string(),
+        },
+    }
+}
+
+fn counted_as(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
 }

@@ -32,9 +32,9 @@ use crate::store::{Done, Entry, FleetHistory, History, Range};
         windlass explain --config fleets.toml --last 100 --format json | jq '.[].records'"
 )]
 pub(super) struct Explain {
-    /// The configuration whose store is read
+    /// The configuration whose store is read [default: the built-in example]
     #[arg(long, value_name = "FILE")]
-    config: PathBuf,
+    config: Option<PathBuf>,
 
     /// Only this fleet [default: all that have decisions]
     #[arg(long, value_name = "NAME")]
@@ -64,7 +64,7 @@ enum Format {
 
 impl Explain {
     pub(super) fn obey(&self, out: &mut dyn Write) -> Result<Exit, Failure> {
-        let history = history_of(&self.config)?;
+        let history = history_of(self.config.as_deref())?;
         let fleets = self.fleets(&history)?;
         let range = self.at.map_or(Range::Last(self.last), Range::At);
         match self.format {

@@ -17,12 +17,10 @@ use std::path::{Path, PathBuf};
 use clap::{ArgAction, Parser, Subcommand};
 
 use crate::chain;
+use crate::config::{self, Config, ConfigError, STORE_PATH_DEFAULT};
 use crate::exit::Exit;
 use crate::logging::{self, LogFormat};
 use crate::store::{FleetHistory, History, OpenError};
-
-/// Where the store is if the configuration does not say: beside it.
-const STORE_PATH_DEFAULT: &str = "windlass.db";
 
 /// Raises and lowers fleets of EC2 instances by what waiting is worth.
 #[derive(Debug, Parser)]
@@ -199,12 +197,27 @@ fn obey(cli: &Cli) -> Result<Exit, Failure> {
     Ok(exit)
 }
 
-/// Opens the store that the configuration at `config` names, to read it. It
+/// Reads the configuration at `path`, or the built-in example.
+fn config_of(path: Option<&Path>) -> Result<Config, Failure> {
+    Config::open(path).map_err(|error| match error {
+        ConfigError::Unread { path, source } => Failure::unreadable(&path, source),
+        wrong @ ConfigError::Wrong { .. } => Failure::new(Exit::Usage, wrong.to_string()),
+    })
+}
+
+/// Opens the store that the configuration at `config`, or the built-in
+/// example, names, to read it. It
 /// looks at nothing else there: the past can be explained while the
 /// configuration is being worked on.
-fn history_of(config: &Path) -> Result<History, Failure> {
-    let text = fs::read_to_string(config).map_err(|error| Failure::unreadable(config, error))?;
-    let path = store_path(config, &text)?;
+fn history_of(config: Option<&Path>) -> Result<History, Failure> {
+    let path = match config {
+        None => store_path(Path::new(""), config::EXAMPLE)?,
+        Some(config) => {
+            let text =
+                fs::read_to_string(config).map_err(|error| Failure::unreadable(config, error))?;
+            store_path(config, &text)?
+        }
+    };
     Ok(History::open(&path)?)
 }
 

@@ -11,7 +11,7 @@ use windlass_policies::ports::Decided;
 use windlass_policies::spec::FleetSpec;
 
 use super::text::counted;
-use super::{Failure, fleets_asked, history_of, unreadable_store};
+use super::{Failure, config_of, fleets_asked, history_of, unreadable_store};
 use crate::exit::Exit;
 use crate::replay::{Replayed, replay};
 
@@ -30,9 +30,9 @@ use crate::replay::{Replayed, replay};
         changed;\nwith the same version, that there is a bug."
 )]
 pub(super) struct Replay {
-    /// The configuration whose store is read and whose fleets decide
+    /// The configuration whose store is read and whose fleets decide [default: the built-in example]
     #[arg(long, value_name = "FILE")]
-    config: PathBuf,
+    config: Option<PathBuf>,
 
     /// Only this fleet [default: all that have decisions]
     #[arg(long, value_name = "NAME")]
@@ -41,8 +41,8 @@ pub(super) struct Replay {
 
 impl Replay {
     pub(super) fn obey(&self, out: &mut dyn Write) -> Result<Exit, Failure> {
-        let specs = specs_of(&self.config)?;
-        let history = history_of(&self.config)?;
+        let specs = specs_of(self.config.as_deref())?;
+        let history = history_of(self.config.as_deref())?;
         let mut exit = Exit::Done;
         for fleet in fleets_asked(&history, self.fleet.as_deref())? {
             let name = &fleet.name;
@@ -50,8 +50,7 @@ impl Replay {
                 let decisions = fleet.decisions;
                 writeln!(
                     out,
-                    "{name}: not in {}, so its {decisions} decisions are left alone",
-                    self.config.display()
+                    "{name}: not in the configuration, so its {decisions} decisions are left alone"
                 )?;
                 continue;
             };
@@ -73,12 +72,11 @@ fn redecide(spec: &FleetSpec, decided: &Decided) -> Decision {
 }
 
 /// The fleets of the configuration at `config`, by name.
-fn specs_of(config: &Path) -> Result<BTreeMap<String, FleetSpec>, Failure> {
-    let what = format!(
-        "cannot read the fleets of {}: this is not built yet",
-        config.display()
-    );
-    Err(Failure::new(Exit::Internal, what))
+fn specs_of(config: Option<&Path>) -> Result<BTreeMap<String, FleetSpec>, Failure> {
+    let fleets = config_of(config)?.fleets.into_iter();
+    Ok(fleets
+        .map(|fleet| (fleet.spec.name.clone(), fleet.spec))
+        .collect())
 }
 
 fn tell(out: &mut dyn Write, fleet: &str, replayed: &Replayed) -> std::io::Result<()> {

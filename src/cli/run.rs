@@ -4,8 +4,10 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
+use windlass_policies::reconcile::Mode;
 
-use super::Failure;
+use super::{Failure, config_of};
+use crate::daemon::{self, DaemonError, End};
 use crate::exit::Exit;
 
 /// Control the fleets of a configuration until told to stop
@@ -13,16 +15,19 @@ use crate::exit::Exit;
 #[command(
     long_about = "Controls the fleets of a configuration until told to stop.\n\n\
         Each cycle reads the signals, lists the instances, decides, writes the decision to the \
-        store and only then carries it out. Ctrl-C or SIGTERM stops it after the cycle in hand. \
-        Started again, it goes on from what it had written.",
+        store and only then carries it out. Ctrl-C or SIGTERM stops it after the cycle in hand; a \
+        second one at once. Started again, it goes on from what it had written.\n\n\
+        Without --config it runs the built-in example: fleets in a simulated cloud, with the store \
+        in windlass.db in this folder.",
     after_long_help = "Examples:\n  \
+        windlass run\n  \
         windlass run --config fleets.toml\n  \
         windlass run --config fleets.toml --once --dry-run   # what would it do now?"
 )]
 pub(super) struct Run {
-    /// The configuration: store, fleets, limits and policies
+    /// The configuration: store, fleets, limits and policies [default: the built-in example]
     #[arg(long, value_name = "FILE")]
-    config: PathBuf,
+    config: Option<PathBuf>,
 
     /// Stop after one cycle of each fleet
     #[arg(long)]
@@ -35,15 +40,31 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) fn obey(&self, _out: &mut dyn Write) -> Result<Exit, Failure> {
-        let Self {
-            config,
-            once: _,
-            rehearse: _,
-        } = self;
-        let what = format!(
-            "cannot run {}: this verb is not built yet",
-            config.display()
-        );
-        Err(Failure::new(Exit::Internal, what))
+        let config = config_of(self.config.as_deref())?;
+        let mode = if self.rehearse {
+            Mode::Rehearse
+        } else {
+            Mode::Act
+        };
+        match daemon::run(&config, mode, self.once)? {
+            End::Asked => Ok(Exit::Done),
+            End::TakenOver => {
+                let what = "another windlass has taken over a fleet of this configuration";
+                Err(Failure::new(Exit::Unavailable, what))
+            }
+        }
+    }
+}
+
+impl From<DaemonError> for Failure {
+    fn from(error: DaemonError) -> Self {
+        match error {
+            DaemonError::Open(error) => error.into(),
+            DaemonError::Scenario { .. } => Self::because(Exit::NoInput, "cannot start", error),
+            DaemonError::Tail(_)
+            | DaemonError::Cloud { .. }
+            | DaemonError::System(_)
+            | DaemonError::Scheduler(_) => Self::because(Exit::Unavailable, "cannot start", error),
+        }
     }
 }

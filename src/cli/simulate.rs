@@ -1,12 +1,19 @@
 //! `windlass simulate`: tries policies on a recorded load.
 
-use std::io::Write;
-use std::path::PathBuf;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
+use windlass_policies::policy_file::{self, PolicyFile};
+use windlass_policies::presets;
+use windlass_simulator::scenario::{BUILT_IN, Scenario, ScenarioError, TraceFile};
+use windlass_simulator::score::Score;
+use windlass_simulator::trace::{Trace, TraceKind};
 
 use super::Failure;
 use crate::exit::Exit;
+use crate::simulation::{self, Candidate, Simulation, SimulationError};
 
 /// Try policies on a recorded load in a simulated cloud
 #[derive(Debug, Args)]
@@ -17,18 +24,21 @@ use crate::exit::Exit;
         `windlass run`. The same inputs and seed give the same result, byte for byte. Without \
         --policy the built-in presets are compared.",
     after_long_help = "Examples:\n  \
+        windlass simulate --scenario builtin:web-week\n  \
         windlass simulate --scenario web.toml --policy mine.toml\n  \
         windlass simulate --scenario web.toml --policy a.toml --policy b.toml --seed 7\n  \
-        windlass simulate --scenario web.toml --trace july.csv.gz --format json --out results"
+        windlass simulate --scenario web.toml --trace july.rate.csv.gz --format json --out results\n\n\
+        With --out, DIR gets results.json and, for each policy, NAME.ticks.csv: every decision \
+        with what it was made of."
 )]
 pub(super) struct Simulate {
-    /// The world: load, cloud, prices
+    /// The world: a file, or builtin:web-week, builtin:call-centre, builtin:ci-bursts, builtin:supercomputer
     #[arg(long, value_name = "FILE")]
-    scenario: PathBuf,
+    scenario: String,
 
-    /// A policy to try; may be given several times, one result each
+    /// A policy to try, or builtin:PRESET; may be given several times, one result each
     #[arg(long = "policy", value_name = "FILE")]
-    policies: Vec<PathBuf>,
+    policies: Vec<String>,
 
     /// A load to use instead of the scenario's
     #[arg(long, value_name = "FILE")]
@@ -57,19 +67,214 @@ enum ResultFormat {
 }
 
 impl Simulate {
-    pub(super) fn obey(&self, _out: &mut dyn Write) -> Result<Exit, Failure> {
-        let Self {
-            scenario,
-            policies: _,
-            trace: _,
-            seed: _,
-            format: _,
-            out: _,
-        } = self;
-        let what = format!(
-            "cannot simulate {}: this verb is not built yet",
-            scenario.display()
-        );
-        Err(Failure::new(Exit::Internal, what))
+    pub(super) fn obey(&self, out: &mut dyn Write) -> Result<Exit, Failure> {
+        let mut scenario = Scenario::open(&self.scenario)?;
+        let candidates = self.candidates()?;
+        if let Some(path) = &self.trace {
+            scenario.trace = TraceFile::Path(path.clone());
+        }
+        if let Some(seed) = self.seed {
+            scenario.seed = seed;
+        }
+        let trace = scenario.read_trace()?;
+        if self.trace.is_some() {
+            fit_service(&mut scenario, &trace)?;
+        }
+        let workload = scenario.build_workload(&trace)?;
+        if let Some(folder) = &self.out {
+            fs::create_dir_all(folder).map_err(|error| unwritable(folder, error))?;
+        }
+        let simulation = Simulation {
+            scenario: &scenario,
+            workload: &workload,
+            out: self.out.as_deref(),
+        };
+        let scores = simulation::run(simulation, &candidates)?;
+        let json = simulation::to_json(&scores);
+        if let Some(folder) = &self.out {
+            let path = folder.join("results.json");
+            fs::write(&path, &json).map_err(|error| unwritable(&path, error))?;
+        }
+        match self.format {
+            ResultFormat::Json => out.write_all(json.as_bytes())?,
+            ResultFormat::Table => write_table(out, &scenario, &scores)?,
+        }
+        Ok(Exit::Done)
     }
+
+    /// The policies to try: those named, or all presets.
+    fn candidates(&self) -> Result<Vec<Candidate>, Failure> {
+        let presets = || {
+            presets::all()
+                .iter()
+                .map(|(name, _)| format!("{BUILT_IN}{name}"))
+                .collect()
+        };
+        let files = if self.policies.is_empty() {
+            presets()
+        } else {
+            self.policies.clone()
+        };
+        let candidates: Vec<Candidate> = files
+            .iter()
+            .map(|file| open_candidate(file))
+            .collect::<Result<_, _>>()?;
+        for (index, candidate) in candidates.iter().enumerate() {
+            if candidates[..index]
+                .iter()
+                .any(|other| other.name == candidate.name)
+            {
+                let what = format!(
+                    "two policies are called `{}`: give their files different names, which are \
+                     what tells their results apart",
+                    candidate.name
+                );
+                return Err(Failure::new(Exit::Usage, what));
+            }
+        }
+        Ok(candidates)
+    }
+}
+
+fn open_candidate(file: &str) -> Result<Candidate, Failure> {
+    let path = Path::new(file);
+    let (name, text) = if let Some(preset) = file.strip_prefix(BUILT_IN) {
+        let text = crate::config::policy_text(file, Path::new(""));
+        (
+            preset.to_owned(),
+            text.map_err(|what| Failure::new(Exit::Usage, what))?,
+        )
+    } else {
+        let text = fs::read_to_string(path).map_err(|error| Failure::unreadable(path, error))?;
+        let stem = path.file_stem().unwrap_or_default();
+        (stem.to_string_lossy().into_owned(), text)
+    };
+    let PolicyFile {
+        policies, signals, ..
+    } = policy_file::read(&text)
+        .map_err(|problems| Failure::new(Exit::Usage, problems.in_file(file)))?;
+    Ok(Candidate {
+        name,
+        policies,
+        signals,
+    })
+}
+
+/// A trace of jobs says itself how long they take: the scenario's service
+/// times were meant for the trace it names, and are left aside.
+fn fit_service(scenario: &mut Scenario, trace: &Trace) -> io::Result<()> {
+    if matches!(trace.kind(), TraceKind::Jobs { .. }) && scenario.workload.service.take().is_some()
+    {
+        let name = trace.name();
+        writeln!(
+            io::stderr().lock(),
+            "windlass: {name} says how long each job takes, so the scenario's workload.service is \
+             not used"
+        )?;
+    }
+    Ok(())
+}
+
+fn unwritable(path: &Path, cause: io::Error) -> Failure {
+    Failure::because(
+        Exit::Unavailable,
+        format!("cannot write {}", path.display()),
+        cause,
+    )
+}
+
+impl From<ScenarioError> for Failure {
+    fn from(error: ScenarioError) -> Self {
+        let exit = match &error {
+            ScenarioError::Wrong { .. } => return Self::new(Exit::Usage, error.to_string()),
+            ScenarioError::Unread { .. } | ScenarioError::Trace { .. } => Exit::NoInput,
+            ScenarioError::NoSuch { .. }
+            | ScenarioError::Workload { .. }
+            | ScenarioError::World { .. } => Exit::Usage,
+        };
+        Self::because(exit, "cannot simulate", error)
+    }
+}
+
+impl From<SimulationError> for Failure {
+    fn from(error: SimulationError) -> Self {
+        match error {
+            SimulationError::Scenario(error) => error.into(),
+            SimulationError::Write { path, source } => unwritable(&path, source),
+            SimulationError::Store(error) => {
+                Self::because(Exit::Internal, "cannot simulate", error)
+            }
+        }
+    }
+}
+
+/// One row per policy, columns as wide as they need to be.
+fn write_table(out: &mut dyn Write, scenario: &Scenario, scores: &[Score]) -> io::Result<()> {
+    let Some(first) = scores.first() else {
+        return Ok(());
+    };
+    writeln!(
+        out,
+        "{}: {} jobs of {} in {} h, seed {}; waiting costs ${} per job and hour",
+        first.scenario,
+        first.jobs,
+        first.trace,
+        first.simulated_secs / 3_600.0,
+        first.seed,
+        scenario.objective.usd_per_job_hour_waiting
+    )?;
+    writeln!(out)?;
+    let head = [
+        "policy",
+        "total $",
+        "instances $",
+        "waiting $",
+        "wait mean s",
+        "p50",
+        "p95",
+        "p99",
+        "max",
+        "unfinished",
+        "launched",
+        "ended",
+        "mean",
+        "peak",
+    ];
+    let rows = scores.iter().map(|score| {
+        let wait = score.wait_secs;
+        [
+            score.policy.clone(),
+            format!("{:.2}", score.total_usd),
+            format!("{:.2}", score.instance_usd),
+            format!("{:.2}", score.delay_usd),
+            format!("{:.2}", wait.mean),
+            format!("{:.1}", wait.p50),
+            format!("{:.1}", wait.p95),
+            format!("{:.1}", wait.p99),
+            format!("{:.1}", wait.max),
+            score.unfinished_jobs.to_string(),
+            score.launches.to_string(),
+            score.terminations.to_string(),
+            format!("{:.1}", score.instances_mean),
+            score.instances_peak.to_string(),
+        ]
+    });
+    let lines: Vec<[String; 14]> = std::iter::once(head.map(str::to_owned))
+        .chain(rows)
+        .collect();
+    for line in &lines {
+        for (column, cell) in line.iter().enumerate() {
+            let width = lines
+                .iter()
+                .map(|line| line[column].chars().count())
+                .max()
+                .unwrap_or(0);
+            match column {
+                0 => write!(out, "{cell:<width$}")?,
+                _ => write!(out, "  {cell:>width$}")?,
+            }
+        }
+        writeln!(out)?;
+    }
+    Ok(())
 }

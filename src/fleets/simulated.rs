@@ -119,7 +119,9 @@ impl MetricSource for SimulatedFleet {
 impl FleetProvider for SimulatedFleet {
     async fn list(&self, fleet: &str) -> Result<Listing, FleetError> {
         let now = self.catch_up();
-        self.log.keep_time(now).map_err(|error| FleetError::Unknown(error.to_string()))?;
+        self.log
+            .keep_time(now)
+            .map_err(|error| FleetError::Unknown(error.to_string()))?;
         self.ports.list(fleet).await
     }
 
@@ -162,12 +164,19 @@ const SCHEMA: &str = "
 
 impl CloudLog {
     fn open(path: &Path, fingerprint: &str) -> Result<Self, CloudError> {
-        let failed = |source| CloudError::File { path: path.to_owned(), source };
+        let failed = |source| CloudError::File {
+            path: path.to_owned(),
+            source,
+        };
         let connection = Connection::open(path).map_err(failed)?;
         connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
-        connection.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
+        connection
+            .pragma_update(None, "journal_mode", "WAL")
+            .map_err(failed)?;
         // A real cloud would not forget a request in a power cut either.
-        connection.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
+        connection
+            .pragma_update(None, "synchronous", "FULL")
+            .map_err(failed)?;
         connection.execute_batch(SCHEMA).map_err(failed)?;
         connection
             .execute("INSERT OR IGNORE INTO world VALUES (1, ?1)", [fingerprint])
@@ -176,15 +185,23 @@ impl CloudLog {
             .query_row("SELECT fingerprint FROM world", [], |row| row.get(0))
             .map_err(failed)?;
         if known != fingerprint {
-            return Err(CloudError::OtherWorld { path: path.to_owned() });
+            return Err(CloudError::OtherWorld {
+                path: path.to_owned(),
+            });
         }
-        Ok(Self { connection, path: path.to_owned() })
+        Ok(Self {
+            connection,
+            path: path.to_owned(),
+        })
     }
 
     /// Asks `world` again for everything it was asked for, and says how far
     /// its time had come.
     fn repeat(&self, world: &mut World) -> Result<Timestamp, CloudError> {
-        let failed = |source| CloudError::File { path: self.path.clone(), source };
+        let failed = |source| CloudError::File {
+            path: self.path.clone(),
+            source,
+        };
         let mut query = self
             .connection
             .prepare("SELECT micros, epoch, fleet, action FROM requests ORDER BY serial")
@@ -195,9 +212,11 @@ impl CloudLog {
             let epoch = Epoch(row.get(1).map_err(failed)?);
             let fleet: String = row.get(2).map_err(failed)?;
             let text: String = row.get(3).map_err(failed)?;
-            let action: Action = serde_json::from_str(&text).map_err(|error| {
-                CloudError::Damaged { path: self.path.clone(), what: format!("{text}: {error}") }
-            })?;
+            let action: Action =
+                serde_json::from_str(&text).map_err(|error| CloudError::Damaged {
+                    path: self.path.clone(),
+                    what: format!("{text}: {error}"),
+                })?;
             world.advance(at);
             world.apply(&fleet, epoch, &action);
         }

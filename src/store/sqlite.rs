@@ -111,17 +111,18 @@ impl SqliteStore {
         &self.history
     }
 
-    /// Deletes decisions older than `keep` with their actions, at most 500 of
-    /// each fleet per call. Never the newest decision of a fleet, nor anything
-    /// that was written after it.
+    /// Deletes decisions that are older than a fleet's newest by more than
+    /// `keep`, with their actions, at most 500 of each fleet per call. Never the
+    /// newest decision of a fleet, nor anything that was written after it. The
+    /// fleet's own time counts, because simulated fleets live in another one.
     ///
     /// # Errors
     /// If the store cannot be written.
-    pub fn prune(&self, keep: Duration, now: Timestamp) -> Result<Pruned, StoreError> {
-        self.prune_batch(now - keep).map_err(write_error)
+    pub fn prune(&self, keep: Duration) -> Result<Pruned, StoreError> {
+        self.prune_batch(keep).map_err(write_error)
     }
 
-    fn prune_batch(&self, before: Timestamp) -> Result<Pruned, SqliteError> {
+    fn prune_batch(&self, keep: Duration) -> Result<Pruned, SqliteError> {
         let mut pruned = Pruned {
             decisions: 0,
             actions: 0,
@@ -129,13 +130,17 @@ impl SqliteStore {
         };
         let transaction = self.begin()?;
         let mut fleets = transaction.prepare_cached(
-            "SELECT fleet, max(cycle), max(seq) FROM decisions GROUP BY fleet ORDER BY fleet",
+            "SELECT fleet, max(cycle), max(seq), max(at_micros) FROM decisions
+             GROUP BY fleet ORDER BY fleet",
         )?;
         let newest = fleets
-            .query_map((), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
-            .collect::<Result<Vec<(String, i64, i64)>, _>>()?;
+            .query_map((), |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+            })?
+            .collect::<Result<Vec<(String, i64, i64, u64)>, _>>()?;
         drop(fleets);
-        for (fleet, cycle, seq) in newest {
+        for (fleet, cycle, seq, at) in newest {
+            let before = Timestamp::from_micros(at) - keep;
             let batch = prune_fleet(&transaction, &fleet, cycle, seq, before)?;
             pruned.decisions += batch.decisions;
             pruned.actions += batch.actions;

@@ -390,11 +390,21 @@ fn what_is_no_toml_has_its_line() {
         |_| Some(()),
         &expect!["f:2: not TOML: string values must be quoted, expected literal string"],
     );
-    check("a = 1\nb = = 2\n[c\nd = 3\n", |_| Some(()), &expect![[r#"
+    check(
+        "a = 1\nb = = 2\n[c\nd = 3\n",
+        |_| Some(()),
+        &expect![[r#"
         f:2: not TOML: extra `=`, expected nothing
         f:2: not TOML: unexpected key or value, expected newline, `#`
-        f:3: not TOML: unclosed table, expected `]`"#]]);
-    check("a = 99999999999999999999", |_| Some(()), &expect!["f:1: not TOML: invalid type: integer `99999999999999999999` as i128, expected any valid TOML value"]);
+        f:3: not TOML: unclosed table, expected `]`"#]],
+    );
+    check(
+        "a = 99999999999999999999",
+        |_| Some(()),
+        &expect![
+            "f:1: not TOML: invalid type: integer `99999999999999999999` as i128, expected any valid TOML value"
+        ],
+    );
     check(
         "a = 1\na = 2",
         |_| Some(()),
