@@ -184,7 +184,9 @@ fn read_case(
     let booting = table.or_within("booting", 0, 0..=INSTANCES_MAX);
     let slots = table.or_within("slots", 1, 1..=INSTANCES_MAX);
     let at = table.or("at", Timestamp::EPOCH);
-    let readings = table.table_or_empty("readings", |values| read_readings(values, at, signals));
+    let readings = table.table_or_empty("readings", |values| {
+        Some(read_readings(values, at, signals))
+    });
     let target = table.required("target", "a number of instances or \"hold\"");
     Some(Case {
         name: name?,
@@ -201,7 +203,7 @@ fn read_readings(
     values: &mut Fields<'_>,
     at: Timestamp,
     signals: Option<&[SignalSpec]>,
-) -> Option<Readings> {
+) -> Readings {
     let mut readings = Readings::new();
     let names: Vec<&str> = values.keys().collect();
     for name in names {
@@ -220,7 +222,7 @@ fn read_readings(
             readings.insert(name, reading);
         }
     }
-    Some(readings)
+    readings
 }
 
 /// A reading as a case writes it.

@@ -45,7 +45,7 @@ pub struct CronLine {
     /// Bit `h` for hour `h`.
     hours: u32,
     /// Bit `d` for day `d`, by kind of year and month.
-    days: [[u32; 12]; YEAR_KINDS],
+    days: Box<[[u32; 12]; YEAR_KINDS]>,
 }
 
 impl CronLine {
@@ -89,7 +89,7 @@ impl CronLine {
             text: text.to_owned(),
             minutes: 0,
             hours: 0,
-            days: [[0; 12]; YEAR_KINDS],
+            days: Box::new([[0; 12]; YEAR_KINDS]),
         };
         for minute in 0..60 {
             line.minutes |= u64::from(pattern.minute_match(minute)?) << minute;
@@ -124,7 +124,7 @@ impl CronLine {
 
     /// Whether it fires at the same times as `other`, however they are written.
     pub fn fires_with(&self, other: &Self) -> bool {
-        (self.minutes, self.hours, self.days) == (other.minutes, other.hours, other.days)
+        (self.minutes, self.hours, &self.days) == (other.minutes, other.hours, &other.days)
     }
 
     /// The last time it fires at or before the wall clock reads `wall`; `None`

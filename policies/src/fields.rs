@@ -97,7 +97,7 @@ impl<'a> Fields<'a> {
 
     /// Reports a problem at a full path, which may be outside this table.
     pub fn problem_at(&mut self, path: String, message: impl Into<String>) {
-        let line = self.lines.nearest(&path);
+        let line = Some(self.lines.nearest(&path));
         self.problems.push(Problem {
             path,
             line,
@@ -184,13 +184,14 @@ impl<'a> Fields<'a> {
         if bounds.contains(&value) {
             return Some(value);
         }
+        let written = self
+            .table
+            .get(key)
+            .map_or_else(|| value.to_text(), ToString::to_string);
         let (least, most) = (bounds.start().to_text(), bounds.end().to_text());
         self.problem(
             key,
-            format!(
-                "{} is out of bounds; write {least} to {most}",
-                value.to_text()
-            ),
+            format!("{written} is out of bounds; write {least} to {most}"),
         );
         None
     }

@@ -51,7 +51,7 @@ pub struct FleetSpec {
 
 impl FleetSpec {
     /// Once a minute: metrics rarely come more often, and a boot takes longer.
-    pub const INTERVAL: Duration = Duration::from_secs(60);
+    pub const INTERVAL: Duration = Duration::from_mins(1);
 
     /// A short text that differs when anything in the spec does, and is the
     /// same on every machine: FNV-1a (64 bits) of its JSON, in hexadecimal.
@@ -109,21 +109,21 @@ impl Limits {
     pub const SHRINK_STEP_MAX: u32 = 50;
     /// Five minutes, as Kubernetes' and KEDA's: longer than most lulls between
     /// two waves of one load, shorter than anybody's patience with idle cost.
-    pub const SHRINK_SETTLE: Duration = Duration::from_secs(300);
+    pub const SHRINK_SETTLE: Duration = Duration::from_mins(5);
     /// Growing waits for nothing: the wish counts booting instances already.
     pub const GROW_SETTLE: Duration = Duration::ZERO;
     /// No limit: idle instances are safe to end, and busy ones are drained.
     pub const SHRINK_PERCENT_PER_HOUR_MAX: u32 = 100;
     /// A quarter of an hour, as Karpenter and the Cluster Autoscaler wait:
     /// slower boots are rare, and each costs at most this before it is replaced.
-    pub const BOOT_TIMEOUT: Duration = Duration::from_secs(900);
+    pub const BOOT_TIMEOUT: Duration = Duration::from_mins(15);
     /// Three in a row are no accident.
     pub const BREAKER_FAILURES: u32 = 3;
     /// Two listings that agree: one could be half a picture.
     pub const OBSERVE_CYCLES: u32 = 2;
     /// Ten minutes: EC2 lists a launch within seconds, and in bad hours within
     /// minutes. Giving up too early buys twice.
-    pub const LISTING_PATIENCE: Duration = Duration::from_secs(600);
+    pub const LISTING_PATIENCE: Duration = Duration::from_mins(10);
 
     /// Limits that never bind apart from `min` and `max`: for scenarios, where
     /// a policy is to be seen as it is. Boots may take a day.
@@ -137,7 +137,7 @@ impl Limits {
             shrink_settle: Duration::ZERO,
             grow_settle: Duration::ZERO,
             shrink_percent_per_hour_max: 100,
-            boot_timeout: Duration::from_secs(86_400),
+            boot_timeout: Duration::from_hours(24),
             breaker_failures: Self::BREAKER_FAILURES,
             observe_cycles: 0,
             listing_patience: Self::LISTING_PATIENCE,

@@ -86,16 +86,16 @@ pub(super) struct Lines(BTreeMap<String, usize>);
 impl Lines {
     /// The line of `path`, or else of the nearest table around it; the first
     /// line if that is the whole file.
-    pub(super) fn nearest(&self, path: &str) -> Option<usize> {
+    pub(super) fn nearest(&self, path: &str) -> usize {
         let mut place = path;
         while !place.is_empty() {
             if let Some(line) = self.0.get(place) {
-                return Some(*line);
+                return *line;
             }
             let end = place.rfind(['.', '[']).unwrap_or(0);
             place = &place[..end];
         }
-        Some(1)
+        1
     }
 
     fn add_table(&mut self, counter: &LineCounter, path: &str, table: &DeTable<'_>) {

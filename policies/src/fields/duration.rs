@@ -82,7 +82,8 @@ pub fn duration_text(span: Duration) -> String {
     let mut text = String::new();
     for (name, size) in UNITS {
         if millis >= size {
-            text.push_str(&format!("{}{name}", millis / size));
+            let count = millis / size;
+            text.extend([count.to_string().as_str(), name]);
             millis %= size;
         }
     }

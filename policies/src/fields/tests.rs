@@ -25,7 +25,7 @@ fn check_values<T: FromToml + std::fmt::Debug>(values: &[&str], expected: &Expec
             Ok(found) => format!("{found:?}"),
             Err(problems) => problems.to_string(),
         };
-        outcomes.push_str(&format!("{value} -> {outcome}\n"));
+        outcomes.extend([value, " -> ", &outcome, "\n"]);
     }
     expected.assert_eq(&outcomes);
 }
@@ -259,7 +259,7 @@ fn bounds() {
         |fields| {
             let _ = fields.required_within("a", "a", 1_u32..=8);
             let _ = fields.optional_within("b", 1_u32..=8);
-            let hour = Duration::from_secs(3_600);
+            let hour = Duration::from_hours(1);
             let _ = fields.or_within("c", hour, Duration::from_secs(1)..=hour);
             let _ = fields.optional_within("d", 0.0..=1.0);
             assert_eq!(fields.or_within("e", 7_u32, 1..=8), 3);

@@ -158,7 +158,7 @@ impl Policy {
         type Reader = fn(&mut Fields<'_>) -> Option<Policy>;
         let readers: [Reader; 5] = [
             |fields| Fixed::read(fields).map(Self::Fixed),
-            |fields| Schedule::read(fields).map(Self::Schedule),
+            |fields| Some(Self::Schedule(Schedule::read(fields))),
             |fields| QueueBacklog::read(fields).map(Self::QueueBacklog),
             |fields| TargetTracking::read(fields).map(Self::TargetTracking),
             |fields| Step::read(fields).map(Self::Step),

@@ -93,7 +93,7 @@ impl QueueBacklog {
     }
 
     pub(super) fn opinion(&self, view: &View<'_>) -> Opinion {
-        if !(self.jobs_per_instance > 0.0) {
+        if self.jobs_per_instance.is_nan() || self.jobs_per_instance <= 0.0 {
             return Opinion::abstain("jobs_per_instance", Absence::NotANumber);
         }
         let waiting = match view.sample(&self.signal) {

@@ -12,7 +12,7 @@ const DUST_MAX: f64 = 1e-6;
 /// Rounded up: a started instance is needed whole. Zero for NaN and anything
 /// not above zero; the largest `u32` for anything beyond it.
 pub(super) fn up(number: f64) -> u32 {
-    if !(number > 0.0) {
+    if number.is_nan() || number <= 0.0 {
         return 0;
     }
     whole((number - (number * DUST).min(DUST_MAX)).ceil())
@@ -20,7 +20,7 @@ pub(super) fn up(number: f64) -> u32 {
 
 /// Rounded down, and otherwise as [`up`].
 pub(super) fn down(number: f64) -> u32 {
-    if !(number > 0.0) {
+    if number.is_nan() || number <= 0.0 {
         return 0;
     }
     whole((number + (number * DUST).min(DUST_MAX)).floor())

@@ -69,23 +69,23 @@ pub enum Until {
 
 impl Schedule {
     /// No window needs to be longer: the next year opens it again.
-    const DURATION_MAX: Duration = Duration::from_secs(366 * 86_400);
+    const DURATION_MAX: Duration = Duration::from_hours(366 * 24);
 
     /// Cron counts in minutes.
-    const DURATION_MIN: Duration = Duration::from_secs(60);
+    const DURATION_MIN: Duration = Duration::from_mins(1);
 
-    pub(super) fn read(fields: &mut Fields<'_>) -> Option<Self> {
+    pub(super) fn read(fields: &mut Fields<'_>) -> Self {
         let zone = fields.or("timezone", Zone::UTC);
         let otherwise = fields.or_within("otherwise", 0, 0..=INSTANCES_MAX);
         if !fields.has("window") {
             fields.problem("window", "missing; write at least one [[policy.window]]");
         }
         let windows = fields.tables("window", Window::read);
-        Some(Self {
+        Self {
             zone,
             windows,
             otherwise,
-        })
+        }
     }
 
     /// The next moment after `now` at which a window opens or closes; `None`
@@ -220,7 +220,7 @@ mod tests {
     }
 
     fn hours(count: u64) -> Until {
-        Until::For(Duration::from_secs(count * 3_600))
+        Until::For(Duration::from_hours(count))
     }
 
     fn at(text: &str) -> Timestamp {
@@ -245,7 +245,7 @@ mod tests {
         let mut changes = Vec::new();
         let mut boundary = policy.boundary_after(now);
         while now < to {
-            let next = now + Duration::from_secs(60);
+            let next = now + Duration::from_mins(1);
             if wish(next) != wish(now) {
                 let local = next.to_chrono().with_timezone(&zone).format("%d %H:%M %z");
                 changes.push(format!("{local} {:?}", wish(next)));

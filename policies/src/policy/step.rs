@@ -235,18 +235,14 @@ fn read_change(step: &mut Fields<'_>) -> Option<Change> {
     if step.has("change_min") && !step.has("percent") {
         step.problem("change_min", "has no effect without `percent`; remove it");
     }
-    for key in ["change", "percent"] {
-        let zero = if key == "change" {
-            by == Some(0)
-        } else {
-            percent == Some(0.0)
-        };
-        if zero {
-            step.problem(
-                key,
-                "0 changes nothing; write another number or remove the step",
-            );
-        }
+    let nothing = "0 changes nothing; write another number or remove the step";
+    if by == Some(0) {
+        step.problem("change", nothing);
+        return None;
+    }
+    if percent == Some(0.0) {
+        step.problem("percent", nothing);
+        return None;
     }
     by.map(Change::By)
         .or(percent.map(|percent| Change::Percent {

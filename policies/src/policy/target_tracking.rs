@@ -101,11 +101,11 @@ impl TargetTracking {
         if view.ready == 0 {
             return Self::without_ready(view.current, least);
         }
-        if !(self.target > 0.0) {
+        if self.target.is_nan() || self.target <= 0.0 {
             return Opinion::abstain("target", Absence::NotANumber);
         }
         match view.sample(&self.signal) {
-            Ok(sample) => self.from_reading(sample.value, view, least),
+            Ok(sample) => self.wish_at(sample.value, view, least),
             Err(absence) => Opinion::abstain(&self.signal, absence),
         }
     }
@@ -121,7 +121,7 @@ impl TargetTracking {
         Opinion::instances(current.max(least), why)
     }
 
-    fn from_reading(&self, reading: f64, view: &View<'_>, least: u32) -> Opinion {
+    fn wish_at(&self, reading: f64, view: &View<'_>, least: u32) -> Opinion {
         let (ready, current) = (view.ready, view.current);
         let ratio = reading / self.target;
         let share = format!(
@@ -161,8 +161,7 @@ impl TargetTracking {
 mod tests {
     use super::*;
     use crate::policy::Policy;
-    use crate::policy::testing::{absent, partial, present, table};
-    use crate::signal::Reading;
+    use crate::policy::testing::{Row, absent, partial, present, table};
     use expect_test::expect;
 
     fn rule(target: f64) -> Policy {
@@ -233,7 +232,7 @@ mod tests {
             to_zero: true,
             ..TargetTracking::new(0.5)
         };
-        let rows: &[(u32, u32, &[(&str, Reading)])] = &[
+        let rows: &[Row<'_>] = &[
             (0, 0, &[]),
             (0, 4, &[absent("utilization")]),
             (0, 4, &[present("utilization", 1.0)]),

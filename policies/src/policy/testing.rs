@@ -58,9 +58,12 @@ pub(super) fn propose(
     })
 }
 
+/// Ready instances, current instances and readings.
+pub(super) type Row<'a> = (u32, u32, &'a [(&'a str, Reading)]);
+
 /// One line per row of ready instances, current instances and readings:
 /// `ready/current -> wish  why`.
-pub(super) fn table(policy: &Policy, rows: &[(u32, u32, &[(&str, Reading)])], expected: &Expect) {
+pub(super) fn table(policy: &Policy, rows: &[Row<'_>], expected: &Expect) {
     let mut lines = String::new();
     for (ready, current, readings) in rows {
         let Proposal { wish, why, .. } = propose(policy, (*ready, *current), NOW, readings);

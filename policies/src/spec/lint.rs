@@ -116,19 +116,13 @@ fn money_fault(spec: &FleetSpec) -> Option<String> {
         } else {
             format!("min ({needed}) of {}", cheapest.name)
         };
-        format!(
-            "{cap} does not pay for {whose}, which costs {cost} an hour; raise it{}",
-            lower_min(spec, cap)
-        )
+        let advice = if spec.limits.min > 0 && cap > MicroUsdPerHour::ZERO {
+            "raise it or lower min"
+        } else {
+            "raise it"
+        };
+        format!("${cap} an hour does not pay for {whose}, which costs ${cost}; {advice}")
     })
-}
-
-fn lower_min(spec: &FleetSpec, cap: MicroUsdPerHour) -> &'static str {
-    if spec.limits.min > 0 && cap > MicroUsdPerHour::ZERO {
-        " or lower min"
-    } else {
-        ""
-    }
 }
 
 fn waiting_faults(spec: &FleetSpec) -> Vec<(&'static str, String)> {

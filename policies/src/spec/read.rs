@@ -12,7 +12,7 @@ use crate::units::MicroUsdPerHour;
 const POLICIES_MAX: usize = 32;
 
 /// No wait of the governor needs to be longer than a day.
-const DAY: Duration = Duration::from_secs(86_400);
+const DAY: Duration = Duration::from_hours(24);
 
 /// A second: nothing in a fleet happens faster.
 const SECOND: Duration = Duration::from_secs(1);
@@ -20,7 +20,7 @@ const SECOND: Duration = Duration::from_secs(1);
 /// Reads `interval`, the time between cycles: a second to an hour, a minute if
 /// it is not set.
 pub fn read_interval(fields: &mut Fields<'_>) -> Duration {
-    let bounds = SECOND..=Duration::from_secs(3_600);
+    let bounds = SECOND..=Duration::from_hours(1);
     fields.or_within("interval", FleetSpec::INTERVAL, bounds)
 }
 
@@ -61,17 +61,17 @@ pub fn read_limits(fields: &mut Fields<'_>) -> Option<Limits> {
             observe_cycles: Limits::OBSERVE_CYCLES,
             listing_patience: Limits::LISTING_PATIENCE,
         };
-        let read = read_each_limit(limits, defaults);
+        let read = read_each_limit(limits, &defaults);
         max.and(most).and(read)
     })
 }
 
 /// Reads `[limits]` where every key that is not set is as in `defaults`.
-pub fn read_limits_over(fields: &mut Fields<'_>, defaults: Limits) -> Option<Limits> {
+pub fn read_limits_over(fields: &mut Fields<'_>, defaults: &Limits) -> Option<Limits> {
     fields.table_or_empty("limits", |limits| read_each_limit(limits, defaults))
 }
 
-fn read_each_limit(limits: &mut Fields<'_>, defaults: Limits) -> Option<Limits> {
+fn read_each_limit(limits: &mut Fields<'_>, defaults: &Limits) -> Option<Limits> {
     let wait = Duration::ZERO..=DAY;
     let read = Limits {
         min: limits.or_within("min", defaults.min, 0..=INSTANCES_MAX),
@@ -112,7 +112,7 @@ fn read_each_limit(limits: &mut Fields<'_>, defaults: Limits) -> Option<Limits> 
 
 /// Reads `[drain]`; everything in it has its default.
 pub fn read_drain(fields: &mut Fields<'_>) -> Drain {
-    let bounds = Duration::ZERO..=Duration::from_secs(7 * 86_400);
+    let bounds = Duration::ZERO..=Duration::from_hours(7 * 24);
     fields
         .table_or_empty("drain", |drain| {
             Some(Drain {
@@ -152,7 +152,8 @@ pub fn read_policies(fields: &mut Fields<'_>) -> Option<Vec<NamedPolicy>> {
     let read = fields.tables("policy", |table| {
         Some((table.path().to_owned(), NamedPolicy::read(table)))
     });
-    if read.is_empty() {
+    let array = fields.raw("policy").is_some_and(toml::Value::is_array);
+    if read.is_empty() && array {
         fields.problem(
             "policy",
             "empty; write at least one [[policy]] table with its `kind`",

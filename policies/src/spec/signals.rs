@@ -11,7 +11,7 @@ use crate::signal::{SignalKind, SignalSpec, standard};
 impl SignalSpec {
     /// Five minutes: one period of `CloudWatch`'s basic metrics. What is older
     /// says little about now.
-    pub const MAX_AGE: Duration = Duration::from_secs(300);
+    pub const MAX_AGE: Duration = Duration::from_mins(5);
 
     /// The standard signal `name`; `None` if it is not one of [`standard::ALL`].
     pub fn standard(name: &str) -> Option<Self> {
@@ -38,7 +38,7 @@ pub fn read_signal(name: &str, fields: &mut Fields<'_>) -> Option<SignalSpec> {
         Some(kind) => fields.word("kind", &words).or(Some(kind)),
         None => fields.required_word("kind", &words),
     };
-    let bounds = Duration::from_secs(1)..=Duration::from_secs(86_400);
+    let bounds = Duration::from_secs(1)..=Duration::from_hours(24);
     let max_age = fields.or_within("max_age", SignalSpec::MAX_AGE, bounds);
     if let (Some(standard), Some(kind)) = (standard, kind)
         && standard != kind
