@@ -41,7 +41,7 @@ impl Scheduler {
         for wake in wakes.into_iter().chain([hourly]) {
             let nudge = wake.nudge;
             let job = Job::new_tz(wake.cron.as_str(), wake.timezone, move |_, _| {
-                nudge.notify_one()
+                nudge.notify_one();
             })?;
             scheduler.add(job).await?;
         }

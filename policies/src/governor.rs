@@ -173,13 +173,13 @@ mod tests {
             max_usd_per_hour: MicroUsdPerHour::new(3_000_000),
             grow_step_max: 8,
             shrink_step_max: 4,
-            shrink_settle: Duration::from_secs(300),
-            grow_settle: Duration::from_secs(60),
+            shrink_settle: Duration::from_mins(5),
+            grow_settle: Duration::from_mins(1),
             shrink_percent_per_hour_max: 50,
-            boot_timeout: Duration::from_secs(900),
+            boot_timeout: Duration::from_mins(15),
             breaker_failures: 3,
             observe_cycles: 2,
-            listing_patience: Duration::from_secs(600),
+            listing_patience: Duration::from_mins(10),
         }
     }
 

@@ -97,10 +97,10 @@ mod tests {
     fn paid_time_left_follows_the_billing_rule() {
         let per_second = Billing {
             increment: Duration::from_secs(1),
-            minimum: Duration::from_secs(60),
+            minimum: Duration::from_mins(1),
         };
         let per_hour = Billing {
-            increment: Duration::from_secs(3_600),
+            increment: Duration::from_hours(1),
             minimum: Duration::ZERO,
         };
         for (billing, age_secs, left_secs) in [

@@ -15,6 +15,10 @@ const SEEDS_DEFAULT: u64 = 60;
 /// A planted bug must be found within so many seeds.
 const BUG_SEEDS_MAX: u64 = 200;
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test's size is set from outside"
+)]
 fn setting(name: &str, default: u64) -> u64 {
     match std::env::var(name) {
         Ok(text) => text

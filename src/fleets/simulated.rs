@@ -2,7 +2,7 @@
 //! runs with the real one, perhaps faster, and which outlives the daemon.
 //!
 //! The world is a pure function of its scenario and of what was asked of it
-//! when. So that is what is kept: an SQLite file beside the store has every
+//! when. So that is what is kept: an `SQLite` file beside the store has every
 //! request with its time, written before it is answered. At the next start the
 //! world is made again and the requests are repeated in it; its time goes on
 //! where the daemon left it. The file is the cloud's own and knows nothing of
@@ -208,8 +208,8 @@ impl CloudLog {
             .map_err(failed)?;
         let mut rows = query.query([]).map_err(failed)?;
         while let Some(row) = rows.next().map_err(failed)? {
-            let at = Timestamp::from_micros(row.get(0).map_err(failed)?);
-            let epoch = Epoch(row.get(1).map_err(failed)?);
+            let at = Timestamp::from_micros(self.count(row.get(0).map_err(failed)?)?);
+            let epoch = Epoch(self.count(row.get(1).map_err(failed)?)?);
             let fleet: String = row.get(2).map_err(failed)?;
             let text: String = row.get(3).map_err(failed)?;
             let action: Action =
@@ -220,18 +220,26 @@ impl CloudLog {
             world.advance(at);
             world.apply(&fleet, epoch, &action);
         }
-        let time: Option<u64> = self
+        let time: Option<i64> = self
             .connection
             .query_row("SELECT micros FROM clock", [], |row| row.get(0))
             .optional()
             .map_err(failed)?;
-        Ok(Timestamp::from_micros(time.unwrap_or(0)))
+        Ok(Timestamp::from_micros(self.count(time.unwrap_or(0))?))
+    }
+
+    /// `SQLite`'s numbers have a sign; ours never use it.
+    fn count(&self, number: i64) -> Result<u64, CloudError> {
+        u64::try_from(number).map_err(|_| CloudError::Damaged {
+            path: self.path.clone(),
+            what: format!("{number} is no count or time"),
+        })
     }
 
     fn keep_time(&self, now: Timestamp) -> Result<(), rusqlite::Error> {
         self.connection
             .prepare_cached("INSERT OR REPLACE INTO clock VALUES (1, ?1)")?
-            .execute([now.micros()])?;
+            .execute([signed(now.micros())])?;
         Ok(())
     }
 
@@ -247,7 +255,12 @@ impl CloudLog {
             .prepare_cached(
                 "INSERT INTO requests (micros, epoch, fleet, action) VALUES (?1, ?2, ?3, ?4)",
             )?
-            .execute(params![now.micros(), epoch.0, fleet, text])?;
+            .execute(params![signed(now.micros()), signed(epoch.0), fleet, text])?;
         Ok(())
     }
+}
+
+/// As `SQLite` holds it; the largest stands for what no clock will show.
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }

@@ -15,7 +15,7 @@ use windlass_policies::units::Timestamp;
 
 use super::error::{OpenError, SqliteError, write_error};
 use super::history::{BUSY_TIMEOUT, History, beside};
-use super::row::{DETAIL_FORMAT, encode, stored, summary};
+use super::row::{DETAIL_FORMAT, encode, stored, summary, unstored};
 use super::schema::{STEPS, epoch, known_format, may_write, meta, migrate};
 
 /// Stores up to this size are checked page by page when a daemon starts on
@@ -137,10 +137,10 @@ impl SqliteStore {
             .query_map((), |row| {
                 Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
             })?
-            .collect::<Result<Vec<(String, i64, i64, u64)>, _>>()?;
+            .collect::<Result<Vec<(String, i64, i64, i64)>, _>>()?;
         drop(fleets);
         for (fleet, cycle, seq, at) in newest {
-            let before = Timestamp::from_micros(at) - keep;
+            let before = Timestamp::from_micros(unstored(at)?) - keep;
             let batch = prune_fleet(&transaction, &fleet, cycle, seq, before)?;
             pruned.decisions += batch.decisions;
             pruned.actions += batch.actions;

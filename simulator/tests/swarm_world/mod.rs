@@ -160,12 +160,12 @@ impl<'a> Controller<'a> {
             _ => {}
         }
         let believed = believed_spec(self.spec, self.bug);
-        let faulty = Faulty {
+        let port = Faulty {
             inner: witness,
             faults,
         };
         let misled = Misled {
-            inner: &faulty,
+            inner: &port,
             bug: self.bug,
         };
         let late = LateStore {
@@ -178,7 +178,7 @@ impl<'a> Controller<'a> {
             faults,
         };
         let ports = Ports {
-            clock: &faulty,
+            clock: &port,
             metrics: &misled,
             provider: &misled,
             store: &stores,
