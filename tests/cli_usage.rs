@@ -23,7 +23,6 @@ fn wrong_arguments_end_with_64_and_say_what_is_wrong() {
             &["explian"],
             "similar subcommands exist: 'replay', 'explain'",
         ),
-        (&["run"], "--config <FILE>"),
         (&["check"], "<FILE>..."),
         (
             &["simulate", "--scenario", "x", "--format", "xml"],
