@@ -215,7 +215,7 @@ fn write_table(out: &mut dyn Write, scenario: &Scenario, scores: &[Score]) -> io
     };
     writeln!(
         out,
-        "{}: {} jobs of {} in {} h, seed {}; waiting costs ${} per job and hour",
+        "{}: {} jobs of {} in {:.1} h, seed {}; waiting costs ${} per job and hour",
         first.scenario,
         first.jobs,
         first.trace,
