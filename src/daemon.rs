@@ -77,13 +77,20 @@ pub fn run(config: &Config, mode: Mode, once: bool) -> Result<End, DaemonError> 
         .enable_all()
         .build()
         .map_err(DaemonError::System)?;
+    // Before anything is opened, which may take a while: whoever asks it to
+    // stop then is heard too.
+    let signals = {
+        let _entered = runtime.enter();
+        Signals::new()?
+    };
     let store = Rc::new(SqliteStore::open(&config.store.path, clock::now())?);
     info!(store = %config.store.path.display(), epoch = %store.epoch(), fleets = config.fleets.len(), "started");
     let mut controlled = Vec::new();
     for fleet in &config.fleets {
         controlled.push(Controlled::open(fleet, &config.store.path, &store)?);
     }
-    let end = LocalSet::new().block_on(&runtime, control(config, store, controlled, mode, once))?;
+    let control = control(config, store, controlled, signals, mode, once);
+    let end = LocalSet::new().block_on(&runtime, control)?;
     info!("stopped");
     Ok(end)
 }
@@ -225,11 +232,11 @@ async fn control(
     config: &Config,
     store: Rc<SqliteStore>,
     controlled: Vec<Controlled>,
+    mut signals: Signals,
     mode: Mode,
     once: bool,
 ) -> Result<End, DaemonError> {
     let (stopper, stop) = watch::channel(false);
-    let mut signals = Signals::new()?;
     let upkeep = Arc::new(Notify::new());
     let wakes = controlled.iter().flat_map(Controlled::wakes).collect();
     let scheduler = Scheduler::start(Arc::clone(&upkeep), wakes).await?;
