@@ -129,11 +129,12 @@ impl Config {
                 fields.named_tables("fleet", |name, fleet| read_fleet(fleet, name, folder));
             if fields.raw("fleet").is_none() {
                 fields.problem("fleet", "missing; write at least one [fleet.NAME] table");
-            } else if fleets.is_empty() {
-                fields.problem(
-                    "fleet",
-                    "no usable fleet; write at least one [fleet.NAME] table",
-                );
+            } else if fields
+                .raw("fleet")
+                .and_then(toml::Value::as_table)
+                .is_some_and(toml::Table::is_empty)
+            {
+                fields.problem("fleet", "empty; write at least one [fleet.NAME] table");
             }
             Some(Self {
                 store: store?,
@@ -201,6 +202,10 @@ fn read_provider(fleet: &mut Fields<'_>, folder: &Path) -> Option<Provider> {
         let scenario = simulated.required::<String>("scenario", what);
         let speed = simulated.or_within("speed", 1, 1..=SPEED_MAX);
         let name = scenario?;
+        if name.is_empty() {
+            simulated.problem("scenario", format!("is empty; write {what}"));
+            return None;
+        }
         let opened = if name.starts_with(BUILT_IN) {
             Scenario::open(&name)
         } else {
@@ -252,6 +257,13 @@ fn read_policy_source(
             "policy_file",
             "the fleet has [[policy]] tables of its own too; keep one of the two",
         );
+    }
+    if name.is_empty() {
+        fleet.problem(
+            "policy_file",
+            "is empty; write a policy file, or one that is built in, such as \"builtin:fixed\"",
+        );
+        return None;
     }
     let file = match open_policy_file(&name, folder) {
         Ok(file) => file,

@@ -170,6 +170,9 @@ pub fn read_cases(fields: &mut Fields<'_>, signals: Option<&[SignalSpec]>) -> Ve
         {
             table.problem("name", format!("\"{name}\" is the name of an earlier case"));
         }
+        if name.as_ref().is_some_and(String::is_empty) {
+            table.problem("name", "is empty; write what the case shows");
+        }
         read_case(table, name, signals)
     })
 }

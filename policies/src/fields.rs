@@ -16,7 +16,7 @@
 //!
 //! A getter reports what is wrong and gives `None` or the default, and reading
 //! goes on. A key that no getter asked for is unknown, and is reported with
-//! the nearest one that was.
+//! the nearest one that was, or with all of them if none is near.
 
 mod document;
 mod duration;
@@ -326,7 +326,12 @@ impl<'a> Fields<'a> {
             .filter(|key| !self.asked.contains(*key))
             .collect();
         for key in unknown {
-            let hint = did_you_mean(key, self.asked.iter().map(String::as_str));
+            let asked = || self.asked.iter().map(String::as_str);
+            let mut hint = did_you_mean(key, asked());
+            let known: Vec<&str> = asked().collect();
+            if hint.is_empty() && !known.is_empty() {
+                hint = format!("; known here: {}", known.join(", "));
+            }
             self.problem(key, format!("unknown key{hint}"));
         }
     }

@@ -1,5 +1,6 @@
 //! Distributions of spans of time: how long a job or a boot takes.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::random::Stream;
@@ -26,7 +27,7 @@ pub const CV_MAX: f64 = 1_000.0;
 ///
 /// let boot = Distribution::lognormal_of_quantiles(Duration::from_secs(90), Duration::from_secs(180))?;
 /// assert!(boot.sample_micros(&mut Stream::new(1, "boots")) > 0);
-/// # Ok::<(), String>(())
+/// # Ok::<(), windlass_simulator::distribution::Refusal>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Distribution {
@@ -41,12 +42,33 @@ enum Shape {
     Lognormal { mu: f64, sigma: f64, mean: f64 },
 }
 
+/// Why numbers make no distribution.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The number that is wrong: `value`, `mean`, `cv`, `median` or `p99`.
+    pub key: &'static str,
+    /// What it is, and what it must be.
+    pub why: String,
+}
+
+impl Refusal {
+    fn of(key: &'static str, why: String) -> Self {
+        Self { key, why }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{} = {}", self.key, self.why)
+    }
+}
+
 impl Distribution {
     /// Always `value`, which may be zero. Draws nothing from its stream.
     ///
     /// # Errors
-    /// A sentence, if `value` is longer than [`SPAN_MICROS_MAX`].
-    pub fn constant(value: Duration) -> Result<Self, String> {
+    /// If `value` is longer than [`SPAN_MICROS_MAX`].
+    pub fn constant(value: Duration) -> Result<Self, Refusal> {
         let value = checked("value", value)?;
         Ok(Self {
             shape: Shape::Constant { value },
@@ -57,9 +79,9 @@ impl Distribution {
     /// times [`Stream::exponential`].
     ///
     /// # Errors
-    /// A sentence, if `mean` is shorter than a microsecond or longer than
+    /// If `mean` is shorter than a microsecond or longer than
     /// [`SPAN_MICROS_MAX`].
-    pub fn exponential(mean: Duration) -> Result<Self, String> {
+    pub fn exponential(mean: Duration) -> Result<Self, Refusal> {
         let mean = positive("mean", mean)?;
         Ok(Self {
             shape: Shape::Exponential { mean },
@@ -72,18 +94,22 @@ impl Distribution {
     /// from [`Stream::normal`].
     ///
     /// # Errors
-    /// A sentence, if `mean` is shorter than a microsecond or longer than
+    /// If `mean` is shorter than a microsecond or longer than
     /// [`SPAN_MICROS_MAX`], or `cv` is not above 0 and at most [`CV_MAX`].
-    pub fn lognormal(mean: Duration, cv: f64) -> Result<Self, String> {
+    pub fn lognormal(mean: Duration, cv: f64) -> Result<Self, Refusal> {
         let mean = positive("mean", mean)?;
         if cv.is_nan() || cv <= 0.0 {
-            return Err(format!(
-                "cv = {cv} must be above 0; for spans that do not vary use distribution = \"constant\""
+            return Err(Refusal::of(
+                "cv",
+                format!(
+                    "{cv:?} must be above 0; for spans that do not vary use distribution = \"constant\""
+                ),
             ));
         }
         if cv > CV_MAX {
-            return Err(format!(
-                "cv = {cv} is above {CV_MAX}: hardly any draw would come near the mean"
+            return Err(Refusal::of(
+                "cv",
+                format!("{cv:?} is above {CV_MAX}: hardly any draw would come near the mean"),
             ));
         }
         let variance = libm::log1p(cv * cv);
@@ -102,24 +128,30 @@ impl Distribution {
     /// [`Distribution::lognormal`].
     ///
     /// # Errors
-    /// A sentence, if `median` is shorter than a microsecond, `p99` is not
+    /// If `median` is shorter than a microsecond, `p99` is not
     /// above it, or the mean that follows is longer than [`SPAN_MICROS_MAX`].
-    pub fn lognormal_of_quantiles(median: Duration, p99: Duration) -> Result<Self, String> {
+    pub fn lognormal_of_quantiles(median: Duration, p99: Duration) -> Result<Self, Refusal> {
         let center = positive("median", median)?;
         let high = positive("p99", p99)?;
         if high <= center {
-            return Err(format!(
-                "p99 = {p99:?} must be above median = {median:?}; for spans that do not vary use \
-                 distribution = \"constant\""
+            return Err(Refusal::of(
+                "p99",
+                format!(
+                    "{p99:?} must be above median = {median:?}; for spans that do not vary use \
+                     distribution = \"constant\""
+                ),
             ));
         }
         let sigma = libm::log(high / center) / Z99;
         let mu = libm::log(center);
         let mean = libm::exp(mu + sigma * sigma / 2.0);
         if mean.is_nan() || mean > SPAN_MAX {
-            return Err(format!(
-                "p99 = {p99:?} is so far above median = {median:?} that the mean would be longer \
-                 than 285 years"
+            return Err(Refusal::of(
+                "p99",
+                format!(
+                    "{p99:?} is so far above median = {median:?} that the mean would be longer \
+                     than 285 years"
+                ),
             ));
         }
         Ok(Self {
@@ -147,16 +179,19 @@ impl Distribution {
 }
 
 /// Whole microseconds of a span, if it is not too long.
-fn checked(key: &str, span: Duration) -> Result<u64, String> {
+fn checked(key: &'static str, span: Duration) -> Result<u64, Refusal> {
     u64::try_from(span.as_micros())
         .ok()
         .filter(|micros| *micros <= SPAN_MICROS_MAX)
-        .ok_or_else(|| format!("{key} = {span:?} is longer than 285 years"))
+        .ok_or_else(|| Refusal::of(key, format!("{span:?} is longer than 285 years")))
 }
 
-fn positive(key: &str, span: Duration) -> Result<f64, String> {
+fn positive(key: &'static str, span: Duration) -> Result<f64, Refusal> {
     match checked(key, span)? {
-        0 => Err(format!("{key} = {span:?} must be at least a microsecond")),
+        0 => Err(Refusal::of(
+            key,
+            format!("{span:?} must be at least a microsecond"),
+        )),
         micros => Ok(exact_float(micros)),
     }
 }
@@ -250,7 +285,7 @@ mod tests {
 
     #[test]
     fn first_samples_never_change() {
-        let first = |distribution: Result<Distribution, String>| {
+        let first = |distribution: Result<Distribution, Refusal>| {
             let mut stream = Stream::new(1, "golden");
             let distribution = distribution.expect("valid");
             [(); 3].map(|()| distribution.sample_micros(&mut stream))
@@ -338,7 +373,7 @@ mod tests {
                 "the mean would be longer",
             ),
         ] {
-            let sentence = refused.expect_err(reason);
+            let sentence = refused.expect_err(reason).to_string();
             assert!(sentence.contains(reason), "{sentence}");
         }
     }

@@ -13,7 +13,7 @@ use windlass_policies::signal::{SignalSpec, standard};
 use windlass_policies::spec::{Drain, FleetSpec, Limits, Objective, read_objective};
 use windlass_policies::units::{MicroUsdPerHour, Timestamp, micros_of};
 
-use crate::distribution::Distribution;
+use crate::distribution::{Distribution, Refusal};
 use crate::embedded;
 use crate::queue::{Keep, QueueSpec};
 use crate::random::Stream;
@@ -375,6 +375,9 @@ struct Work {
 
 fn read_workload(fields: &mut Fields<'_>) -> Option<Work> {
     let trace = fields.required::<String>("trace", "the path of a trace, relative to this file");
+    if trace.as_ref().is_some_and(String::is_empty) {
+        fields.problem("trace", "is empty; write the path of a trace");
+    }
     let begins_at = fields.or("begins_at", Timestamp::EPOCH);
     let start = fields.or("start", Duration::ZERO);
     let length = fields.optional::<Duration>("length");
@@ -474,14 +477,14 @@ fn read_distribution(fields: &mut Fields<'_>) -> Option<Distribution> {
             ("lognormal", Shape::Lognormal),
         ],
     )?;
+    // The mean and the median of a constant are that constant.
+    let constant = ["mean", "median"]
+        .into_iter()
+        .find(|key| fields.has(key))
+        .unwrap_or("value");
     let made = match shape {
         Shape::Constant => {
-            // The mean and the median of a constant are that constant.
-            let key = ["mean", "median"]
-                .into_iter()
-                .find(|key| fields.has(key))
-                .unwrap_or("value");
-            Distribution::constant(fields.required(key, "how long, such as \"30s\"")?)
+            Distribution::constant(fields.required(constant, "how long, such as \"30s\"")?)
         }
         Shape::Exponential => {
             Distribution::exponential(fields.required("mean", "the mean, such as \"30s\"")?)
@@ -497,5 +500,14 @@ fn read_distribution(fields: &mut Fields<'_>) -> Option<Distribution> {
             Distribution::lognormal(mean?, cv?)
         }
     };
-    made.map_err(|message| fields.problem_here(message)).ok()
+    let refused = |refusal: Refusal| {
+        // The value of a constant goes by several names.
+        let key = if fields.has(refusal.key) {
+            refusal.key
+        } else {
+            constant
+        };
+        fields.problem(key, refusal.why);
+    };
+    made.map_err(refused).ok()
 }

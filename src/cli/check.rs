@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use windlass_policies::cases;
+use windlass_policies::fields::Document;
 use windlass_policies::policy_file::{self, PolicyFile};
-use windlass_simulator::scenario::{Scenario, ScenarioError};
+use windlass_simulator::scenario::{Scenario, ScenarioError, TraceFile};
 
 use super::Failure;
 use super::text::counted;
 use crate::chain;
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, Fleet, Provider};
 use crate::exit::Exit;
 
 /// Say what is wrong with configurations, policies and scenarios
@@ -76,8 +77,8 @@ fn check(file: &Path) -> Verdict {
     };
     match kind(&text) {
         Kind::Policy => check_policy(&name.to_string(), &text),
-        Kind::Scenario => check_scenario(file),
-        Kind::Config => check_config(file),
+        Kind::Scenario => check_scenario(file, &text),
+        Kind::Config => check_config(file, &text),
     }
 }
 
@@ -132,39 +133,82 @@ fn check_policy(name: &str, text: &str) -> Verdict {
     }
 }
 
-fn check_scenario(file: &Path) -> Verdict {
+fn check_scenario(file: &Path, text: &str) -> Verdict {
     let name = file.display();
-    let read = || -> Result<usize, ScenarioError> {
-        let scenario = Scenario::open_file(file)?;
-        let trace = scenario.read_trace()?;
-        Ok(scenario.build_workload(&trace)?.jobs.len())
+    let read = || count_jobs(&Scenario::open_file(file)?);
+    // What is found in a trace is told at the key it concerns.
+    let at_key = |path: &str, message: String| match Document::parse(text) {
+        Ok(document) => format!("{name}:{}: {message}", document.line_of(path)),
+        Err(_) => format!("{name}: {message}"),
     };
     match read() {
         Ok(jobs) => Verdict::well(format!("{name}: all well: a scenario with {jobs} jobs")),
-        Err(error @ ScenarioError::Wrong { .. }) => Verdict {
-            exit: Exit::Usage,
-            text: error.to_string(),
-        },
         Err(error) => {
-            let exit = match error {
-                ScenarioError::Unread { .. } | ScenarioError::Trace { .. } => Exit::NoInput,
-                ScenarioError::NoSuch { .. }
-                | ScenarioError::Wrong { .. }
-                | ScenarioError::Workload { .. }
-                | ScenarioError::World { .. } => Exit::Usage,
+            let text = match &error {
+                ScenarioError::Wrong { .. } => error.to_string(),
+                ScenarioError::Trace { source, .. } => {
+                    at_key(TRACE, format!("{TRACE}: {}", chain(source)))
+                }
+                ScenarioError::Workload { source, .. } => {
+                    let message = chain(source).to_string();
+                    at_key(message.split(':').next().unwrap_or(TRACE), message.clone())
+                }
+                ScenarioError::Unread { .. }
+                | ScenarioError::NoSuch { .. }
+                | ScenarioError::World { .. } => format!("{name}: {}", chain(&error)),
             };
-            Verdict {
-                exit,
-                text: format!("{name}: {}", chain(&error)),
-            }
+            let exit = exit_of(&error);
+            Verdict { exit, text }
         }
     }
 }
 
-fn check_config(file: &Path) -> Verdict {
+/// Where a scenario names its trace.
+const TRACE: &str = "workload.trace";
+
+/// Reads the trace of `scenario` and makes jobs of it.
+fn count_jobs(scenario: &Scenario) -> Result<usize, ScenarioError> {
+    let trace = scenario.read_trace()?;
+    Ok(scenario.build_workload(&trace)?.jobs.len())
+}
+
+fn exit_of(error: &ScenarioError) -> Exit {
+    match error {
+        ScenarioError::Unread { .. } | ScenarioError::Trace { .. } => Exit::NoInput,
+        ScenarioError::NoSuch { .. }
+        | ScenarioError::Wrong { .. }
+        | ScenarioError::Workload { .. }
+        | ScenarioError::World { .. } => Exit::Usage,
+    }
+}
+
+/// The first fleet whose world cannot be made after all, and why. What is
+/// built in is known to be sound.
+fn unusable_world(config: &Config) -> Option<(&Fleet, ScenarioError)> {
+    config.fleets.iter().find_map(|fleet| {
+        let Provider::Simulated { scenario, .. } = &fleet.provider;
+        match scenario.trace {
+            TraceFile::Path(_) => Some((fleet, count_jobs(scenario).err()?)),
+            TraceFile::Embedded(_) => None,
+        }
+    })
+}
+
+fn check_config(file: &Path, text: &str) -> Verdict {
     let name = file.display();
     match Config::open(Some(file)) {
         Ok(config) => {
+            if let Some((fleet, error)) = unusable_world(&config) {
+                let path = format!("fleet.{}.simulated.scenario", fleet.spec.name);
+                let line = match Document::parse(text) {
+                    Ok(document) => format!(":{}", document.line_of(&path)),
+                    Err(_) => String::new(),
+                };
+                return Verdict {
+                    exit: exit_of(&error),
+                    text: format!("{name}{line}: {path}: {}", chain(&error)),
+                };
+            }
             let fleets = counted(config.fleets.len(), "fleet");
             let names: Vec<&str> = config
                 .fleets

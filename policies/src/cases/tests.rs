@@ -150,7 +150,7 @@ fn cases_say_what_is_wrong_with_them() {
             f:15: case[1].readings.in_flight: -1 is negative; write 0 or more, or "absent"
             f:15: case[1].readings.utilization: "gone" is no reading; write a number or "absent"
             f:16: case[1].target: "hole" is no target; write a number of instances or "hold"
-            f:17: case[1].wish: unknown key
+            f:17: case[1].wish: unknown key; known here: at, booting, instances, name, readings, slots, target
             f:19: case[2].name: "a" is the name of an earlier case
             f:21: case[2].target: 100001 is out of bounds; write 0 to 100000
             f:25: case[3].target: 1.5 is no target; write a number of instances or "hold""#]],

@@ -33,7 +33,7 @@ impl Document {
             problems.push(Problem {
                 path: String::new(),
                 line: error.span().map(|span| counter.line_at(span.start)),
-                message: format!("not TOML: {}", error.message()),
+                message: not_toml(text, error),
             });
         }
         let Ok(table) = plain else {
@@ -42,6 +42,12 @@ impl Document {
         let mut lines = Lines::default();
         lines.add_table(&counter, "", spanned.get_ref());
         Ok(Self { table, lines })
+    }
+
+    /// The line `path` stands on, such as `workload.trace`, or else that of the
+    /// nearest table around it: for what turns out to be wrong later.
+    pub fn line_of(&self, path: &str) -> usize {
+        self.lines.nearest(path)
     }
 
     /// Reads the whole file with `read`.
@@ -58,6 +64,17 @@ impl Document {
             None if problems.is_empty() => Err(Problems::one("", "incomplete")),
             _ => Err(problems.sorted()),
         }
+    }
+}
+
+/// What keeps `text` from being TOML. Only for a key that is there twice does
+/// the library not say which.
+fn not_toml(text: &str, error: &toml::de::Error) -> String {
+    let message = error.message();
+    let key = error.span().and_then(|span| text.get(span));
+    match key {
+        Some(key) if message == "duplicate key" => format!("not TOML: {message} `{key}`"),
+        _ => format!("not TOML: {message}"),
     }
 }
 

@@ -289,8 +289,8 @@ fn unknown_keys_say_which_were_meant() {
         &expect![[r#"
             f:2: limits.mxa: unknown key; did you mean `max`?
             f:3: limits.MIN: unknown key; did you mean `min`?
-            f:4: limits.settle_shrink: unknown key
-            f:5: limits."odd key": unknown key"#]],
+            f:4: limits.settle_shrink: unknown key; known here: max, min, shrink_settle
+            f:5: limits."odd key": unknown key; known here: max, min, shrink_settle"#]],
     );
     check(
         "free = 1",
@@ -348,12 +348,12 @@ fn tables_of_the_wrong_shape() {
         "a = 1\nb = { x = 1 }\nc = [1, { y = 2 }]\n[d]\nx = 5\n[d.fine]",
         read,
         &expect![[r#"
-        f:1: a: a whole number where a table [a] is needed
-        f:1: e.x: missing; write a number
-        f:2: b: a table where tables [[b]] are needed
-        f:3: c[0]: a whole number where a table [[c]] is needed
-        f:3: c[1].y: unknown key
-        f:5: d.x: a whole number where a table [d.x] is needed"#]],
+            f:1: a: a whole number where a table [a] is needed
+            f:1: e.x: missing; write a number
+            f:2: b: a table where tables [[b]] are needed
+            f:3: c[0]: a whole number where a table [[c]] is needed
+            f:3: c[1].y: unknown key
+            f:5: d.x: a whole number where a table [d.x] is needed"#]],
     );
 }
 
@@ -408,7 +408,7 @@ fn what_is_no_toml_has_its_line() {
     check(
         "a = 1\na = 2",
         |_| Some(()),
-        &expect!["f:2: not TOML: duplicate key"],
+        &expect!["f:2: not TOML: duplicate key `a`"],
     );
 }
 

@@ -18,7 +18,7 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 
-use crate::fields::Fields;
+use crate::fields::{Fields, did_you_mean, nearest};
 use crate::model::{Proposal, Wish};
 use crate::signal::{Absence, Completeness, Readings, Sample, SignalKind};
 use crate::units::Timestamp;
@@ -167,6 +167,9 @@ impl Policy {
         let Some(read) = fields.required_word("kind", &words) else {
             // Without its kind nobody knows which keys it should have.
             fields.accept_unknown_keys();
+            for key in fields.keys().filter(|key| nearest(key, ["kind"]).is_some()) {
+                fields.problem(key, format!("unknown key{}", did_you_mean(key, ["kind"])));
+            }
             return None;
         };
         read(fields)
