@@ -84,7 +84,7 @@ pub fn run(config: &Config, mode: Mode, once: bool) -> Result<End, DaemonError> 
         Signals::new()?
     };
     let store = Rc::new(SqliteStore::open(&config.store.path, clock::now())?);
-    info!(store = %config.store.path.display(), epoch = %store.epoch(), fleets = config.fleets.len(), "started");
+    info!(store = %config.store.path.display(), epoch = store.epoch().0, fleets = config.fleets.len(), "started");
     let mut controlled = Vec::new();
     for fleet in &config.fleets {
         controlled.push(Controlled::open(fleet, &config.store.path, &store)?);

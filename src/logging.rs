@@ -75,6 +75,8 @@ pub fn start(format: Option<LogFormat>, verbose: u8) -> Result<(), LoggingError>
             .json()
             .flatten_event(true)
             .with_current_span(false)
+            // A decision has a field of that name, and one key can stand once.
+            .with_target(false)
             .boxed(),
     };
     tracing_subscriber::registry()

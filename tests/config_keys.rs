@@ -2,6 +2,7 @@
 //! check` must name it, with its path and its line.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
@@ -654,7 +655,7 @@ fn what_is_no_text_is_told() {
     let mut told = String::new();
     for name in ["bytes.toml", "empty.toml", "folder.toml", "none.toml"] {
         let (text, code) = check(folder.path(), &[name.to_owned()]);
-        told.push_str(&format!("{text}exit {code:?}\n"));
+        writeln!(told, "{text}exit {code:?}").expect("written");
     }
     expect![[r#"
         bytes.toml: cannot be read: stream did not contain valid UTF-8
