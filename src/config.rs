@@ -127,14 +127,17 @@ impl Config {
             let store = fields.table_or_empty("store", |store| Some(read_store(store, folder)));
             let fleets =
                 fields.named_tables("fleet", |name, fleet| read_fleet(fleet, name, folder));
-            if fields.raw("fleet").is_none() {
-                fields.problem("fleet", "missing; write at least one [fleet.NAME] table");
-            } else if fields
-                .raw("fleet")
-                .and_then(toml::Value::as_table)
-                .is_some_and(toml::Table::is_empty)
-            {
-                fields.problem("fleet", "empty; write at least one [fleet.NAME] table");
+            // A fleet that is there and wrong has been reported already.
+            let none = match fields.raw("fleet") {
+                None => Some("missing"),
+                Some(toml::Value::Table(table)) if table.is_empty() => Some("empty"),
+                Some(_) => None,
+            };
+            if let Some(what) = none {
+                fields.problem(
+                    "fleet",
+                    format!("{what}; write at least one [fleet.NAME] table"),
+                );
             }
             Some(Self {
                 store: store?,

@@ -1,6 +1,8 @@
 //! Logs: always to standard error, so that results on standard output stay
 //! clean. Plain lines on a terminal, JSON otherwise.
 
+mod human;
+
 use std::env::{self, VarError};
 use std::io::{self, IsTerminal as _};
 
@@ -69,7 +71,11 @@ pub fn start(format: Option<LogFormat>, verbose: u8) -> Result<(), LoggingError>
     let layer = match format {
         LogFormat::Human => {
             let colour = terminal && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-            layer.with_ansi(colour).with_target(verbose > 0).boxed()
+            let target = verbose > 0;
+            layer
+                .with_ansi(colour)
+                .event_format(human::Human { target })
+                .boxed()
         }
         LogFormat::Json => layer
             .json()

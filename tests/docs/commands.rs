@@ -1,0 +1,95 @@
+//! Runs what pages show.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use rusqlite::{Connection, OpenFlags};
+
+/// No command of a page takes longer, also on a busy machine.
+const SECONDS_MAX: &str = "120";
+
+/// A daemon has shown enough after so many decisions: one of each fleet of the
+/// example.
+const DECISIONS_MIN: usize = 3;
+
+/// Standard output of `command`, which must end with 0. A daemon is stopped as
+/// Ctrl-C does it, once it has decided a few times.
+pub(crate) fn run(there: &Path, command: &str) -> Result<String, String> {
+    let mut words = command.split_whitespace();
+    if words.next() != Some("windlass") {
+        return Err(format!(
+            "`{command}`: write one that begins with `windlass`"
+        ));
+    }
+    let arguments: Vec<&str> = words.collect();
+    let mut process = Command::new("timeout");
+    process
+        .args([
+            "--kill-after=1",
+            SECONDS_MAX,
+            env!("CARGO_BIN_EXE_windlass"),
+        ])
+        .args(&arguments)
+        .env_remove("WINDLASS_LOG")
+        .current_dir(there)
+        .stdin(Stdio::null());
+    if arguments.first() == Some(&"run") && !arguments.contains(&"--once") {
+        return daemon(command, process);
+    }
+    let output = process.output().map_err(|error| error.to_string())?;
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    if output.status.success() {
+        return Ok(text(&output.stdout));
+    }
+    Err(format!(
+        "`{command}` ended with {}: {}{}",
+        output.status.code().unwrap_or(-1),
+        text(&output.stdout),
+        text(&output.stderr)
+    ))
+}
+
+fn daemon(command: &str, mut process: Command) -> Result<String, String> {
+    let mut child = process
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| error.to_string())?;
+    let mut log = BufReader::new(child.stderr.take().expect("piped"));
+    let (mut seen, mut decisions) = (String::new(), 0);
+    while decisions < DECISIONS_MIN {
+        let begin = seen.len();
+        let read = log
+            .read_line(&mut seen)
+            .map_err(|error| error.to_string())?;
+        decisions += usize::from(seen[begin..].contains("\"decided\""));
+        if read == 0 {
+            break;
+        }
+    }
+    // `timeout` passes it on.
+    let told = Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status();
+    let rest = log.read_to_string(&mut seen);
+    let status = child.wait().map_err(|error| error.to_string())?;
+    let stopped = seen.contains("\"stopped\"") && decisions >= DECISIONS_MIN;
+    if status.success() && stopped && told.is_ok() && rest.is_ok() {
+        return Ok(String::new());
+    }
+    let code = status.code().unwrap_or(-1);
+    Err(format!("`{command}` ended with {code}: {seen}"))
+}
+
+/// Asks the store at `path`, and looks at every row.
+pub(crate) fn query(path: &Path, sql: &str) -> Result<(), String> {
+    let ask = || -> rusqlite::Result<()> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
+        let connection = Connection::open_with_flags(path, flags)?;
+        let mut statement = connection.prepare(sql)?;
+        let mut rows = statement.query(())?;
+        while rows.next()?.is_some() {}
+        Ok(())
+    };
+    ask().map_err(|error| format!("{sql}{error}"))
+}
