@@ -446,6 +446,12 @@ pub enum Reason {
         /// How many.
         count: u32,
     },
+    /// Launches without an answer may not have happened, so nothing is let go
+    /// in their favour.
+    Unanswered {
+        /// How many instances those launches were for.
+        count: u32,
+    },
     /// A launch whose answer was lost is asked for again with its own token.
     AskedAgain {
         /// Which launch.
@@ -502,6 +508,10 @@ impl fmt::Display for Reason {
             ),
             Self::BootFailed { count } => write!(out, "{count} never became ready in time"),
             Self::Rescued { count } => write!(out, "{count} rescued from draining"),
+            Self::Unanswered { count } => write!(
+                out,
+                "{count} launched without an answer, and nothing is let go for those"
+            ),
             Self::AskedAgain { token } => write!(out, "asking again for {token}"),
             Self::Refused { violations } => {
                 write!(
