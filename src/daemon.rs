@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, info, warn};
 
 use windlass_policies::memory::Memory;
-use windlass_policies::model::{Action, FleetError, Outcome, Reason};
+use windlass_policies::model::{Action, Epoch, FleetError, Outcome, Reason};
 use windlass_policies::policy::{Policy, Until};
 use windlass_policies::ports::{Clock, FleetProvider, MetricSource, Record, Store, StoreError};
 use windlass_policies::reconcile::{Cycle, Mode, Ports, reconcile};
@@ -114,7 +114,7 @@ impl Controlled {
             info!(fleet = %name, cycle = memory.cycle, %at, "going on from what was written");
         }
         let Provider::Simulated { scenario, speed } = &fleet.provider;
-        let cloud = open_cloud(fleet, scenario, *speed, store_path, latest)?;
+        let cloud = open_cloud(fleet, scenario, *speed, store_path, latest, store.epoch())?;
         let spec = fleet.spec.clone();
         Ok(Self {
             spec,
@@ -202,6 +202,7 @@ fn open_cloud(
     speed: u32,
     store_path: &Path,
     latest: Option<Timestamp>,
+    epoch: Epoch,
 ) -> Result<SimulatedFleet, DaemonError> {
     let name = &fleet.spec.name;
     let failed = |source| DaemonError::Scenario {
@@ -214,7 +215,8 @@ fn open_cloud(
         .world(name, &workload, &fleet.spec.signals, true)
         .map_err(failed)?;
     let path = cloud_path(store_path, name);
-    SimulatedFleet::open(&path, &scenario.fingerprint(), world, speed, latest).map_err(|source| {
+    let world_name = scenario.fingerprint();
+    SimulatedFleet::open(&path, &world_name, world, speed, latest, epoch).map_err(|source| {
         DaemonError::Cloud {
             fleet: name.clone(),
             source,

@@ -222,7 +222,12 @@ impl<'a> Plan<'a> {
 
     /// Asks for lost launches again: the token settles whether they happened.
     fn ask_again(&mut self) {
-        if self.situation.fruitless >= self.spec.limits.breaker_failures {
+        let (now, limits) = (&self.situation, &self.spec.limits);
+        // The limits may have been lowered since it was asked for.
+        if now.fruitless >= limits.breaker_failures
+            || now.billed > limits.max
+            || now.spend > limits.max_usd_per_hour
+        {
             return;
         }
         for (token, launch) in &self.memory.launches {
@@ -279,12 +284,19 @@ impl<'a> Plan<'a> {
     }
 
     /// Lets instances go until `aim` are left, as far as there are any that
-    /// may go, and says what the fleet has then.
+    /// may go, and says what the fleet has then. Launches without an answer
+    /// count when the fleet grows, and not here: nothing is let go in favour of
+    /// an instance that may not exist.
     fn shrink(&mut self, aim: u32) -> u32 {
+        let excess = self.situation.current.saturating_sub(aim);
+        let unanswered = self.memory.unanswered();
+        if excess > 0 && unanswered > 0 {
+            self.reasons.push(Reason::Unanswered { count: unanswered });
+        }
         let (granted, reasons) = governor::ends(
             &self.spec.limits,
             &self.situation,
-            self.situation.current.saturating_sub(aim),
+            excess.saturating_sub(unanswered),
         );
         self.reasons.extend(reasons);
         let victims = placement::victims(

@@ -34,7 +34,8 @@ pub struct Memory {
     /// Cycles decided so far, over all starts.
     pub cycle: u64,
     /// Complete listings in a row since the start, none of which lost an
-    /// instance that an earlier one had. Counted only while it matters.
+    /// instance that the one before had and that was not ending. Counted only
+    /// while it matters.
     pub corroborated: u32,
     /// What the last listing showed while corroborating; empty afterwards.
     pub corroborating: BTreeSet<InstanceId>,
@@ -265,6 +266,15 @@ impl Memory {
             .fold(0, |sum, launch| sum.saturating_add(launch.unlisted()))
     }
 
+    /// Those of them whose launch has no answer: there may be no such instances.
+    pub fn unanswered(&self) -> u32 {
+        let awaited = self
+            .launches
+            .values()
+            .filter(|launch| launch.answer != Answer::Given);
+        awaited.fold(0, |sum, launch| sum.saturating_add(launch.unlisted()))
+    }
+
     /// Instances ended within the hour before `now`.
     pub fn ended_within_hour(&self, now: Timestamp) -> u32 {
         self.ends
@@ -303,21 +313,20 @@ impl Memory {
         if self.corroborated >= limits.observe_cycles {
             return;
         }
-        let listed: BTreeSet<InstanceId> = listing
-            .instances
+        let lost = self
+            .corroborating
             .iter()
-            .map(|instance| instance.id.clone())
-            .collect();
-        if self.corroborating.is_subset(&listed) {
-            self.corroborated += 1;
-        } else {
-            self.corroborated = 1;
+            .any(|id| listed(listing, id).is_none());
+        self.corroborated = if lost { 1 } else { self.corroborated + 1 };
+        self.corroborating.clear();
+        if self.corroborated < limits.observe_cycles {
+            // What is ending may be gone next time, and proves nothing then.
+            let staying = listing.instances.iter().filter(|instance| {
+                instance.phase != Phase::Ending && !self.ended.contains_key(&instance.id)
+            });
+            self.corroborating
+                .extend(staying.map(|instance| instance.id.clone()));
         }
-        self.corroborating = if self.corroborated < limits.observe_cycles {
-            listed
-        } else {
-            BTreeSet::new()
-        };
     }
 
     fn confirm_launches(&mut self, limits: &Limits, now: Timestamp, listing: &Listing) {
@@ -328,9 +337,15 @@ impl Memory {
             let Some(launch) = self.launches.get_mut(token) else {
                 continue;
             };
-            let first = launch.seen.insert(instance.id.clone());
-            if first && instance.phase == Phase::Ready {
-                self.fruitless = 0;
+            if !launch.seen.insert(instance.id.clone()) {
+                continue;
+            }
+            match instance.phase {
+                Phase::Ready => self.fruitless = 0,
+                // It was over before anybody saw it boot, and not by us: what
+                // is not listed is not ended.
+                Phase::Ending => self.fruitless = self.fruitless.saturating_add(1),
+                Phase::Booting => {}
             }
         }
         let mut never_listed = 0_u32;
@@ -359,6 +374,10 @@ impl Memory {
                     if !*counted && now.since(instance.launched_at) > limits.boot_timeout {
                         *counted = true;
                         self.fruitless = self.fruitless.saturating_add(1);
+                    }
+                    // Let go while it booted: it will never say that it is idle.
+                    if *counted && let Some(drain) = self.drains.get_mut(&instance.id) {
+                        drain.boot_failed = true;
                     }
                 }
                 Phase::Ready => {

@@ -451,6 +451,12 @@ pub enum Reason {
         /// Which launch.
         token: LaunchToken,
     },
+    /// Launches without an answer may not have happened, so nothing is let go
+    /// in their favour.
+    Unanswered {
+        /// How many instances those launches were for.
+        count: u32,
+    },
     /// The decision would have broken an invariant: a bug in windlass. Nothing
     /// of it is done.
     Refused {
@@ -503,6 +509,10 @@ impl fmt::Display for Reason {
             Self::BootFailed { count } => write!(out, "{count} never became ready in time"),
             Self::Rescued { count } => write!(out, "{count} rescued from draining"),
             Self::AskedAgain { token } => write!(out, "asking again for {token}"),
+            Self::Unanswered { count } => write!(
+                out,
+                "{count} launched without an answer, and nothing is let go for those"
+            ),
             Self::Refused { violations } => {
                 write!(
                     out,

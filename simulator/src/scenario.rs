@@ -348,13 +348,18 @@ impl Scenario {
     /// bind beyond the scenario's `min` and `max`: the world judges the policy,
     /// not somebody's settle times.
     pub fn fleet_spec(&self, policies: Vec<NamedPolicy>, signals: Vec<SignalSpec>) -> FleetSpec {
+        let mut limits = Limits::unbound(self.min, self.max);
+        // A world that lists late is no reason to give a launch up.
+        limits.listing_patience = limits
+            .listing_patience
+            .max(self.cloud.listing_lag + self.interval);
         FleetSpec {
             name: FLEET.to_owned(),
             interval: self.interval,
             offerings: vec![self.offering()],
             signals,
             policies,
-            limits: Limits::unbound(self.min, self.max),
+            limits,
             drain: Drain::default(),
             objective: self.objective,
         }

@@ -77,9 +77,7 @@ impl Simulate {
             scenario.seed = seed;
         }
         let trace = scenario.read_trace()?;
-        if self.trace.is_some() {
-            fit_service(&mut scenario, &trace)?;
-        }
+        fit_service(&mut scenario, &trace)?;
         let workload = scenario.build_workload(&trace)?;
         if let Some(folder) = &self.out {
             fs::create_dir_all(folder).map_err(|error| unwritable(folder, error))?;
@@ -161,7 +159,7 @@ fn open_candidate(file: &str) -> Result<Candidate, Failure> {
 }
 
 /// A trace of jobs says itself how long they take: the scenario's service
-/// times were meant for the trace it names, and are left aside.
+/// times are meant for traces of rates, and are left aside.
 fn fit_service(scenario: &mut Scenario, trace: &Trace) -> io::Result<()> {
     if matches!(trace.kind(), TraceKind::Jobs { .. }) && scenario.workload.service.take().is_some()
     {

@@ -55,6 +55,21 @@ pub enum CloudError {
         /// Which file.
         path: PathBuf,
     },
+    /// The file belongs to a store that was started more often.
+    #[error(
+        "the simulated cloud in {} has followed start {found} of a store, and this store is at its \
+         start {own}, so it is another one; bring the old store back, or delete the file to begin \
+         anew",
+        path.display()
+    )]
+    OtherStore {
+        /// Which file.
+        path: PathBuf,
+        /// The newest epoch that acted on it.
+        found: Epoch,
+        /// The epoch that would act on it now.
+        own: Epoch,
+    },
     /// The file says something that no world could have been asked.
     #[error(
         "the simulated cloud in {} is damaged: {what}; delete the file and the store beside it to \
@@ -73,17 +88,21 @@ impl SimulatedFleet {
     /// Goes on with the cloud in `path`, or begins it with `world`, which must
     /// stand at its beginning. `fingerprint` names the scenario. The time is
     /// at least `not_before`, so that a store never sees it run backwards.
+    /// `epoch` is what it will be asked with.
     ///
     /// # Errors
-    /// If the file cannot be used or belongs to another world.
+    /// If the file cannot be used or belongs to another world, or to a store
+    /// beside which `epoch` is a thing of the past: it would refuse everything.
     pub fn open(
         path: &Path,
         fingerprint: &str,
         mut world: World,
         speed: u32,
         not_before: Option<Timestamp>,
+        epoch: Epoch,
     ) -> Result<Self, CloudError> {
         let log = CloudLog::open(path, fingerprint)?;
+        log.refuse_older(epoch)?;
         let left_at = log.repeat(&mut world)?;
         let resumed_at = left_at.max(not_before.unwrap_or_default()).max(world.now());
         world.advance(resumed_at);
@@ -195,6 +214,25 @@ impl CloudLog {
         })
     }
 
+    fn refuse_older(&self, own: Epoch) -> Result<(), CloudError> {
+        let newest: Option<i64> = self
+            .connection
+            .query_row("SELECT max(epoch) FROM requests", [], |row| row.get(0))
+            .map_err(|source| CloudError::File {
+                path: self.path.clone(),
+                source,
+            })?;
+        let found = Epoch(self.count(newest.unwrap_or(0))?);
+        if found > own {
+            return Err(CloudError::OtherStore {
+                path: self.path.clone(),
+                found,
+                own,
+            });
+        }
+        Ok(())
+    }
+
     /// Asks `world` again for everything it was asked for, and says how far
     /// its time had come.
     fn repeat(&self, world: &mut World) -> Result<Timestamp, CloudError> {
@@ -263,4 +301,49 @@ impl CloudLog {
 /// As `SQLite` holds it; the largest stands for what no clock will show.
 fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use windlass_policies::model::LaunchToken;
+    use windlass_simulator::engine::poll_once;
+    use windlass_simulator::scenario::Scenario;
+
+    use super::*;
+
+    fn open(path: &Path, epoch: u64) -> Result<SimulatedFleet, CloudError> {
+        let scenario = Scenario::open("builtin:call-centre").expect("it is built in");
+        let trace = scenario.read_trace().expect("its trace too");
+        let workload = scenario.build_workload(&trace).expect("jobs");
+        let world = scenario
+            .world("calls", &workload, &[], true)
+            .expect("a world");
+        let fingerprint = scenario.fingerprint();
+        SimulatedFleet::open(path, &fingerprint, world, 1, None, Epoch(epoch))
+    }
+
+    #[test]
+    fn a_cloud_is_not_opened_for_a_store_it_would_refuse() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("w.calls.cloud.db");
+        let fleet = open(&path, 3).expect("a new cloud");
+        let launch = Action::Launch {
+            token: LaunchToken::new("0a1b2c", "calls", Epoch(3), 1, 0),
+            offering: "simulated".to_owned(),
+            count: 1,
+        };
+        let outcome = poll_once(fleet.apply("calls", Epoch(3), &launch));
+        assert!(matches!(outcome, Some(Outcome::Launched { .. })));
+        drop(fleet);
+        let error = open(&path, 2).expect_err("the store was begun anew");
+        assert!(matches!(
+            error,
+            CloudError::OtherStore {
+                found: Epoch(3),
+                own: Epoch(2),
+                ..
+            }
+        ));
+        assert!(open(&path, 3).is_ok() && open(&path, 4).is_ok());
+    }
 }

@@ -95,6 +95,13 @@ pub enum SqliteError {
         /// The epoch this daemon was given.
         own: Epoch,
     },
+    /// The file was removed, or another one put in its place, while it was
+    /// written to.
+    #[error(
+        "its file was removed or replaced while windlass was running; put it back, or start \
+         windlass again to begin anew"
+    )]
+    Removed,
     /// The caller's memory does not come from this store.
     #[error(
         "cycle {cycle} of fleet {fleet} is not after {newest}, the newest recorded: its memory \

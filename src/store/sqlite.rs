@@ -36,6 +36,8 @@ const VACUUM_PAGES: i64 = 2_000;
 #[derive(Debug)]
 pub struct SqliteStore {
     history: History,
+    // Which file stood at the path when it was opened.
+    identity: Identity,
     store: String,
     epoch: Epoch,
     /// The position of the next record in the file's history.
@@ -85,9 +87,11 @@ impl SqliteStore {
         let epoch = raise_epoch(&connection)?;
         let store = meta(&connection, "store")?;
         let next_seq = Cell::new(newest_seq(&connection)?.saturating_add(1));
+        let identity = identity(&path);
         let history = History { connection, path };
         Ok(Self {
             history,
+            identity,
             store,
             epoch,
             next_seq,
@@ -163,8 +167,13 @@ impl SqliteStore {
         Ok(())
     }
 
-    /// A transaction of the one writer. Refused if there is a newer one.
+    /// A transaction of the one writer. Refused if there is a newer one, and if
+    /// the file is not at its path any more: what is written to it then is
+    /// gone when the process ends.
     fn begin(&self) -> Result<Transaction<'_>, SqliteError> {
+        if identity(&self.history.path) != self.identity {
+            return Err(SqliteError::Removed);
+        }
         let connection = &self.history.connection;
         let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
         let found = epoch(&transaction)?;
@@ -222,6 +231,22 @@ impl Store for SqliteStore {
     fn tail(&self, fleet: &str) -> Result<Vec<Record>, StoreError> {
         self.history.tail(fleet)
     }
+}
+
+/// Tells one file from another, whatever it is called.
+type Identity = Option<(u64, u64)>;
+
+#[cfg(unix)]
+fn identity(path: &Path) -> Identity {
+    use std::os::unix::fs::MetadataExt as _;
+    let file = fs::metadata(path).ok()?;
+    Some((file.dev(), file.ino()))
+}
+
+/// Elsewhere an open file cannot be removed.
+#[cfg(not(unix))]
+fn identity(_: &Path) -> Identity {
+    None
 }
 
 /// `path` without links and relative parts, so that one file has one lock.

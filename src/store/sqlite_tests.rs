@@ -356,6 +356,34 @@ fn a_daemon_that_was_taken_over_writes_nothing_more() {
 }
 
 #[test]
+fn a_store_that_was_removed_takes_no_more_until_it_is_back() {
+    let directory = directory();
+    let path = directory.path().join("windlass.db");
+    let store = open(&path);
+    store
+        .append("photos", &decided("photos", 1))
+        .expect("written");
+    let aside = directory.path().join("aside.db");
+    fs::rename(&path, &aside).expect("moved");
+    let refused = |store: &SqliteStore| {
+        let error = store
+            .append("photos", &decided("photos", 2))
+            .expect_err("nothing is there");
+        chain(&error)
+    };
+    let removed = "cannot write to the store: its file was removed or replaced while windlass was \
+                   running; put it back, or start windlass again to begin anew";
+    assert_eq!(refused(&store), removed);
+    fs::write(&path, "somebody else's").expect("written");
+    assert_eq!(refused(&store), removed);
+    fs::rename(&aside, &path).expect("moved back");
+    store
+        .append("photos", &decided("photos", 2))
+        .expect("written");
+    assert_eq!(cycles_read(&path), Ok(vec![1, 2]));
+}
+
+#[test]
 fn every_store_has_its_own_identity_and_counts_its_starts() {
     let directory = directory();
     let (one, other) = (

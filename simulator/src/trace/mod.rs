@@ -23,7 +23,7 @@ mod lines;
 mod swf;
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
 
@@ -119,15 +119,33 @@ pub enum TraceError {
 /// The first thing that is wrong with it.
 pub fn read(path: &Path) -> Result<Trace, TraceError> {
     let shown = path.display().to_string();
-    let file = File::open(path).map_err(|source| TraceError::Unopened {
+    let unopened = |source| TraceError::Unopened {
         name: shown.clone(),
         source,
-    })?;
+    };
+    refuse_waiting(path).map_err(unopened)?;
+    let file = File::open(path).map_err(unopened)?;
     let mut trace = read_bytes(&shown, file)?;
     if let Some(name) = path.file_name() {
         trace.name = name.to_string_lossy().into_owned();
     }
     Ok(trace)
+}
+
+/// Refuses what has no lines, and named pipes, where opening waits for somebody
+/// who may never come. Those under /dev come with their writer: `<(command)`.
+fn refuse_waiting(path: &Path) -> io::Result<()> {
+    let kind = fs::metadata(path)?.file_type();
+    if kind.is_dir() {
+        return Err(io::Error::other("it is a directory; name a file in it"));
+    }
+    #[cfg(unix)]
+    if std::os::unix::fs::FileTypeExt::is_fifo(&kind) && !path.starts_with("/dev") {
+        return Err(io::Error::other(
+            "it is a named pipe; write its lines to a file first",
+        ));
+    }
+    Ok(())
 }
 
 /// Reads a trace from bytes; `name` stands in errors and tells SWF by its ending.

@@ -246,7 +246,24 @@ fn files_that_cannot_be_opened_or_read_say_so() {
         error.to_string(),
         format!("cannot open the trace {}", absent.display())
     );
-    assert!(read(directory.path()).is_err(), "a directory is no trace");
+    let reason = |path: &Path| match read(path) {
+        Err(TraceError::Unopened { source, .. }) => source.to_string(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(
+        reason(directory.path()),
+        "it is a directory; name a file in it"
+    );
+    if cfg!(unix) {
+        // Opening it would wait for a writer, for ever.
+        let pipe = directory.path().join("pipe.jobs.csv");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.is_ok_and(|status| status.success()), "a named pipe");
+        assert_eq!(
+            reason(&pipe),
+            "it is a named pipe; write its lines to a file first"
+        );
+    }
 
     let file = directory.path().join("small.rate.csv");
     std::fs::write(&file, "t_s,count\n0,1\n1,x\n").expect("written");
