@@ -380,6 +380,7 @@ fn a_store_that_was_removed_takes_no_more_until_it_is_back() {
     store
         .append("photos", &decided("photos", 2))
         .expect("written");
+    drop(store);
     assert_eq!(cycles_read(&path), Ok(vec![1, 2]));
 }
 
