@@ -229,24 +229,24 @@ impl Memory {
                         drain.fenced_at.get_or_insert(at);
                     }
                 }
-                Outcome::Failed(FleetError::NotFound) | Outcome::Rehearsed => {
+                Outcome::Failed(FleetError::NotFound) => self.gone(at, instance),
+                Outcome::Rehearsed => {
                     self.drains.remove(instance);
                 }
                 // Asked again as long as it is wanted.
                 _ => {}
             },
             Action::Unfence { instance } => match outcome {
-                Outcome::Unfenced | Outcome::Failed(FleetError::NotFound) => {
+                Outcome::Unfenced => {
                     self.drains.remove(instance);
                 }
+                Outcome::Failed(FleetError::NotFound) => self.gone(at, instance),
                 // It stays on its way out, and may be rescued in the next cycle.
                 _ => {}
             },
             Action::Terminate { instance, .. } => match outcome {
                 Outcome::Terminated | Outcome::Failed(FleetError::NotFound) => {
-                    self.drains.remove(instance);
-                    self.unready.remove(instance);
-                    self.ended.insert(instance.clone(), at);
+                    self.gone(at, instance);
                     match self.ends.last_mut() {
                         Some(last) if last.at == at => last.count = last.count.saturating_add(1),
                         _ => self.ends.push(Ended { at, count: 1 }),
@@ -257,6 +257,14 @@ impl Memory {
                 _ => {}
             },
         }
+    }
+
+    /// The provider says that `instance` is no more, whatever a listing that is
+    /// older than that may still show.
+    fn gone(&mut self, at: Timestamp, instance: &InstanceId) {
+        self.drains.remove(instance);
+        self.unready.remove(instance);
+        self.ended.insert(instance.clone(), at);
     }
 
     /// Instances launched that no listing has shown yet.

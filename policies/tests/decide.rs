@@ -272,6 +272,23 @@ fn drained_instances_are_rescued_before_new_ones_are_bought() {
 }
 
 #[test]
+fn what_the_provider_does_not_find_is_no_capacity() {
+    let spec = spec(vec![backlog_policy()]);
+    let mut memory = Memory::new("s1", Epoch(7));
+    let calm = see(Ok(listing(0, 2, 0)), readings(Some(0.0), Some(1.0)));
+    let decision = decide(&spec, &memory, &calm);
+    memory.look(&spec.limits, &calm);
+    memory.plan(&decision);
+    for action in &decision.actions {
+        memory.settle(NOW, action, &Outcome::Failed(FleetError::NotFound));
+    }
+    // The listing is late and still shows it.
+    let rush = see(Ok(listing(0, 2, 0)), readings(Some(2.0), Some(1.0)));
+    expect!["1 -> 3 | following queue_backlog | launch 2 large (s1-workers-7-2-0)"]
+        .assert_eq(&told(&decide(&spec, &memory, &rush)));
+}
+
+#[test]
 fn a_lost_answer_is_asked_for_again_and_counts_meanwhile() {
     let spec = spec(vec![backlog_policy()]);
     let mut memory = Memory::new("s1", Epoch(7));

@@ -42,9 +42,10 @@ where
         let mut line = Line::default();
         event.record(&mut line);
         let now = clock::now().to_string();
-        let (dim, bold, plain) = match out.has_ansi_escapes() {
-            true => (DIM, BOLD, PLAIN),
-            false => ("", "", ""),
+        let (dim, bold, plain) = if out.has_ansi_escapes() {
+            (DIM, BOLD, PLAIN)
+        } else {
+            ("", "", "")
         };
         write!(out, "{dim}{}{plain} ", whole_seconds(&now))?;
         let level = *event.metadata().level();
@@ -111,13 +112,13 @@ impl Line {
             Some((sizes, reasons)) => (sizes, format!("; {reasons}")),
             None => (why, String::new()),
         };
-        let done: String = ["launched", "ended"]
+        let done: Vec<String> = ["launched", "ended"]
             .into_iter()
             .filter_map(|what| Some((what, self.get(what)?)))
             .filter(|(_, count)| *count != "0")
             .map(|(what, count)| format!(", {count} {what}"))
             .collect();
-        Some((fleet, format!("({at}): {sizes}{done}{reasons}")))
+        Some((fleet, format!("({at}): {sizes}{}{reasons}", done.concat())))
     }
 
     /// `an action failed; fleet: web; error: throttled`.

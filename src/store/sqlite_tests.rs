@@ -360,14 +360,12 @@ fn a_store_that_was_removed_takes_no_more_until_it_is_back() {
     let directory = directory();
     let path = directory.path().join("windlass.db");
     let store = open(&path);
-    store
-        .append("photos", &decided("photos", 1))
-        .expect("written");
+    store.append("web", &decided("web", 1)).expect("written");
     let aside = directory.path().join("aside.db");
     fs::rename(&path, &aside).expect("moved");
     let refused = |store: &SqliteStore| {
         let error = store
-            .append("photos", &decided("photos", 2))
+            .append("web", &decided("web", 2))
             .expect_err("nothing is there");
         chain(&error)
     };
@@ -377,9 +375,7 @@ fn a_store_that_was_removed_takes_no_more_until_it_is_back() {
     fs::write(&path, "somebody else's").expect("written");
     assert_eq!(refused(&store), removed);
     fs::rename(&aside, &path).expect("moved back");
-    store
-        .append("photos", &decided("photos", 2))
-        .expect("written");
+    store.append("web", &decided("web", 2)).expect("written");
     drop(store);
     assert_eq!(cycles_read(&path), Ok(vec![1, 2]));
 }
