@@ -264,7 +264,7 @@ fn controlled<'a>(name: &str, load: &'a Load) -> Way<'a> {
 
 /// A fleet for the instances of `load`, decided by a preset.
 fn fleet(load: &Load) -> FleetSpec {
-    let (_, text) = presets::all()[2];
+    let text = presets::text("target-tracking").expect("it is one of the presets");
     let file = policy_file::read(text).expect("presets are checked by a test");
     let interval = load.rule.map_or(MICROS_PER_SEC, |rule| rule.interval);
     FleetSpec {
