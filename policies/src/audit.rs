@@ -79,11 +79,21 @@ pub fn audit(
     seen: &Observation,
     decision: &Decision,
 ) -> Vec<Violation> {
+    let mut looked = memory.clone();
+    looked.look(&spec.limits, seen);
+    audit_looked(spec, &looked, seen, decision)
+}
+
+/// [`audit`] for a memory that has taken in what is `seen` already.
+pub(crate) fn audit_looked(
+    spec: &FleetSpec,
+    looked: &Memory,
+    seen: &Observation,
+    decision: &Decision,
+) -> Vec<Violation> {
     let mut found = Vec::new();
     let mut report =
         |invariant: Invariant, detail: String| found.push(Violation { invariant, detail });
-    let mut looked = memory.clone();
-    looked.look(&spec.limits, seen);
 
     let listed: BTreeMap<&InstanceId, &Instance> = match &seen.fleet {
         Ok(listing) if listing.complete => listing
@@ -107,12 +117,12 @@ pub fn audit(
             format!("{} actions", decision.actions.len()),
         );
     }
-    let count = Count::of(spec, &looked, &listed);
-    check_size(spec, &looked, &count, decision, &mut report);
-    check_instances(spec, &looked, seen, &listed, decision, &mut report);
-    check_tokens(&looked, decision, &mut report);
+    let count = Count::of(spec, looked, &listed);
+    check_size(spec, looked, &count, decision, &mut report);
+    check_instances(spec, looked, seen, &listed, decision, &mut report);
+    check_tokens(looked, decision, &mut report);
     if let Some(target) = decision.target {
-        let tally = Tally::of(&looked, decision);
+        let tally = Tally::of(looked, decision);
         let after = count.capacity + tally.launched + tally.unfenced - tally.fenced;
         if i64::from(target) != after {
             report(

@@ -4,7 +4,7 @@
 //! what is seen. It changes nothing; [`crate::reconcile`] writes its decision
 //! down and carries it out.
 
-use crate::audit::audit;
+use crate::audit::audit_looked;
 use crate::drain;
 use crate::governor::{self, Situation};
 use crate::memory::{Answer, Memory};
@@ -28,8 +28,15 @@ pub(crate) const LAUNCH_ASKED_MAX: u32 = 3;
 /// that would break an invariant is refused: it then holds the fleet, and says
 /// [`Reason::Refused`].
 pub fn decide(spec: &FleetSpec, memory: &Memory, seen: &Observation) -> Decision {
-    let mut decision = think(spec, memory, seen);
-    let violations = audit(spec, memory, seen, &decision);
+    let mut looked = memory.clone();
+    looked.look(&spec.limits, seen);
+    decide_looked(spec, &looked, seen)
+}
+
+/// [`decide`] for a memory that has taken in what is `seen` already.
+pub(crate) fn decide_looked(spec: &FleetSpec, looked: &Memory, seen: &Observation) -> Decision {
+    let mut decision = think(spec, looked, seen);
+    let violations = audit_looked(spec, looked, seen, &decision);
     if !violations.is_empty() {
         let violations = violations.iter().map(ToString::to_string).collect();
         decision.reasons.push(Reason::Refused { violations });
@@ -40,8 +47,6 @@ pub fn decide(spec: &FleetSpec, memory: &Memory, seen: &Observation) -> Decision
 }
 
 fn think(spec: &FleetSpec, memory: &Memory, seen: &Observation) -> Decision {
-    let mut memory = memory.clone();
-    memory.look(&spec.limits, seen);
     let held = |current: Option<u32>, reasons: Vec<Reason>, proposals: Vec<Proposal>| Decision {
         epoch: memory.epoch,
         cycle: memory.cycle + 1,
@@ -60,17 +65,17 @@ fn think(spec: &FleetSpec, memory: &Memory, seen: &Observation) -> Decision {
         }
         Err(error) => return held(None, vec![blind(&error.to_string())], Vec::new()),
     };
-    let fleet = Fleet::sort(&memory, listing);
-    let proposals = propose(spec, &memory, &fleet, seen);
+    let fleet = Fleet::sort(memory, listing);
+    let proposals = propose(spec, memory, &fleet, seen);
     let needed = spec.limits.observe_cycles;
     if memory.corroborated < needed {
         let reason = Reason::Observing {
             listings: memory.corroborated,
             needed,
         };
-        return held(Some(fleet.current(&memory)), vec![reason], proposals);
+        return held(Some(fleet.current(memory)), vec![reason], proposals);
     }
-    Plan::new(spec, &memory, seen, fleet).carry(proposals)
+    Plan::new(spec, memory, seen, fleet).carry(proposals)
 }
 
 /// Whether everything the policies read is there, fresh and complete: only then
@@ -299,6 +304,10 @@ impl<'a> Plan<'a> {
             excess.saturating_sub(unanswered),
         );
         self.reasons.extend(reasons);
+        if granted == 0 {
+            // Most cycles end here: ranking everybody is for those that do not.
+            return self.situation.current;
+        }
         let victims = placement::victims(
             self.spec,
             self.seen.now,

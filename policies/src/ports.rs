@@ -47,6 +47,12 @@ pub trait Store {
     /// If it could not be made durable. Nothing may be changed then.
     fn append(&self, fleet: &str, record: &Record) -> Result<(), StoreError>;
 
+    /// Whether anybody can ever read what is written. If not, a cycle puts no
+    /// record together; it decides and acts just the same.
+    fn is_read(&self) -> bool {
+        true
+    }
+
     /// The newest decision of `fleet` and everything that was written after
     /// it, oldest first; empty if there is none. Enough to rebuild the memory.
     ///

@@ -1,6 +1,6 @@
 //! One cycle: look, decide, write it down, act. The only caller of the ports.
 
-use crate::decide::decide;
+use crate::decide::decide_looked;
 use crate::drain;
 use crate::memory::Memory;
 use crate::model::{Action, Decision, Observation, Outcome};
@@ -78,17 +78,24 @@ where
         fleet,
         readings,
     };
-    let decision = decide(spec, memory, &seen);
-    let record = Decided {
-        memory: memory.clone(),
-        seen: seen.clone(),
-        decision: decision.clone(),
-        spec: spec.fingerprint(),
-    };
-    ports
-        .store
-        .append(&spec.name, &Record::Decided(Box::new(record)))?;
+    let before = ports.store.is_read().then(|| memory.clone());
     memory.look(&spec.limits, &seen);
+    let decision = decide_looked(spec, memory, &seen);
+    if let Some(before) = before {
+        let record = Record::Decided(Box::new(Decided {
+            memory: before,
+            seen: seen.clone(),
+            decision: decision.clone(),
+            spec: spec.fingerprint(),
+        }));
+        if let Err(error) = ports.store.append(&spec.name, &record) {
+            // What was seen was not written down: it is as if nobody looked.
+            if let Record::Decided(decided) = record {
+                *memory = decided.memory;
+            }
+            return Err(error);
+        }
+    }
     memory.plan(&decision);
 
     let mut done = Vec::new();
@@ -97,11 +104,13 @@ where
         let follow_up = drain::follow_up(memory, ports.clock.now(), action, &outcome);
         done.push((action.clone(), outcome));
         if let Some(action) = follow_up {
-            let planned = Record::Planned {
-                cycle: memory.cycle,
-                action: action.clone(),
-            };
-            ports.store.append(&spec.name, &planned)?;
+            if ports.store.is_read() {
+                let planned = Record::Planned {
+                    cycle: memory.cycle,
+                    action: action.clone(),
+                };
+                ports.store.append(&spec.name, &planned)?;
+            }
             let outcome = carry_out(spec, mode, memory, ports, &action).await?;
             done.push((action, outcome));
         }
@@ -133,6 +142,9 @@ where
     };
     let at = ports.clock.now();
     memory.settle(at, action, &outcome);
+    if !ports.store.is_read() {
+        return Ok(outcome);
+    }
     let record = Record::Acted {
         cycle: memory.cycle,
         at,

@@ -30,7 +30,7 @@ pub fn run(
     mut watch: impl FnMut(&Cycle),
 ) -> Result<Summary, StoreError> {
     let world = SimulatedPorts::new(world);
-    let store = MemoryStore::keeping_tail();
+    let store = MemoryStore::keeping_nothing();
     let mut memory = Memory::new("simulated", Epoch(1));
     let ports = Ports {
         clock: &world,

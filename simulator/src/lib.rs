@@ -5,6 +5,7 @@
 //! clock, the environment, a socket or a random source that was not handed to
 //! it, and files only where a trace or a scenario is opened.
 
+pub mod bench;
 pub mod distribution;
 pub mod embedded;
 pub mod engine;

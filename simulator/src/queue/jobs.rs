@@ -195,7 +195,7 @@ impl Jobs {
 
 /// How many of the sorted `values` lie below `bound`, of which the first
 /// `known` do for certain: doubling steps, since the answer is mostly near.
-fn gallop(values: &[u64], bound: u64, known: usize) -> usize {
+pub(crate) fn gallop(values: &[u64], bound: u64, known: usize) -> usize {
     let mut from = known;
     let mut step = 8;
     while let Some(value) = values.get(from + step) {
@@ -210,12 +210,12 @@ fn gallop(values: &[u64], bound: u64, known: usize) -> usize {
 }
 
 /// A length as a job number.
-pub(super) fn wide(length: usize) -> u64 {
+pub(crate) fn wide(length: usize) -> u64 {
     u64::try_from(length).unwrap_or(u64::MAX)
 }
 
 /// A job number as an index; jobs in memory never have more.
-pub(super) fn narrow(number: u64) -> usize {
+pub(crate) fn narrow(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 

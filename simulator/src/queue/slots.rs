@@ -26,24 +26,12 @@ pub(super) enum Freed {
     Departure,
 }
 
-/// A job that has just been given to a slot.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Start {
-    /// From arrival to start.
-    pub(super) wait: u64,
-    /// How long it takes.
-    pub(super) service: u64,
-    /// When it ends, if nothing happens to its slot.
-    pub(super) end: u64,
-}
-
 /// One slot.
 #[derive(Clone, Copy, Debug, Default)]
 struct Slot {
     key: u64,
     /// The number of its last job; of no meaning before the first.
     job: u64,
-    offered: bool,
 }
 
 /// A job in a slot's hands.
@@ -59,7 +47,11 @@ pub(super) struct InHand {
 #[derive(Debug)]
 pub(super) struct Slots {
     bits: u32,
+    // Invariant: `bits` is the least that numbers them all, but at least
+    // `SLOT_BITS_MIN`.
     all: Vec<Slot>,
+    /// Which of them are on offer.
+    offered: Vec<bool>,
     /// Blocks of slot numbers that are in use no more, by length.
     spare: BTreeMap<u32, BTreeSet<u32>>,
     first: Tournament,
@@ -101,19 +93,77 @@ impl Tournament {
         }
     }
 
-    /// Puts `key` in the place of the winner, whose slot is `slot`.
-    #[inline]
-    fn replace_winner(&mut self, slot: usize, key: u64) {
-        let mut key = key;
-        let mut node = usize::midpoint(self.losers.len(), slot);
-        while node > 0 {
-            let loser = self.losers[node];
-            self.losers[node] = loser.max(key);
+    /// How many levels there are.
+    fn depth(&self) -> u32 {
+        self.losers.len().ilog2()
+    }
+}
+
+/// The hot loop: gives the jobs of `batch` in order to the least key, until it
+/// is not below `limit`, and notes what each waited. Returns how many were
+/// started.
+///
+/// It is made once for each depth of the tree, so that the way up is laid out
+/// in a row and the key's parts are cut by constants. All that can be reckoned
+/// from the waits afterwards is left to the caller: here every step waits for
+/// the one before.
+fn play<const DEPTH: u32>(
+    first: &mut Tournament,
+    all: &mut [Slot],
+    batch: Batch<'_>,
+    limit: u64,
+    waits: &mut [u64],
+) -> usize {
+    let bits = DEPTH.max(SLOT_BITS_MIN);
+    let (shift, mask, departure) = (bits + 1, (1_u64 << bits) - 1, 1_u64 << bits);
+    let leaves = 1_usize << DEPTH;
+    let losers = &mut first.losers[..leaves];
+    let (mut key, mut job) = (first.winner, batch.first);
+    let jobs = batch.arrivals.iter().zip(batch.services);
+    for ((arrival, service), wait) in jobs.zip(waits) {
+        if key >= limit {
+            break;
+        }
+        let arrival = arrival + batch.offset;
+        let start = arrival.max(key >> shift);
+        *wait = start - arrival;
+        let slot = key & mask;
+        key = (start + service) << shift | departure | slot;
+        let slot = narrow(slot);
+        all[slot] = Slot { key, job };
+        let mut node = (leaves + slot) / 2;
+        for _ in 0..DEPTH {
+            let place = node & (leaves - 1);
+            let loser = losers[place];
+            losers[place] = loser.max(key);
             key = loser.min(key);
             node /= 2;
         }
-        self.winner = key;
+        job += 1;
     }
+    first.winner = key;
+    narrow(job - batch.first)
+}
+
+/// [`play`] for the `depth` of a tree. Deeper ones than those named have more
+/// slots than [`super::SLOTS_MAX`].
+fn play_at(
+    depth: u32,
+    first: &mut Tournament,
+    all: &mut [Slot],
+    batch: Batch<'_>,
+    limit: u64,
+    waits: &mut [u64],
+) -> usize {
+    macro_rules! deep {
+        ($($depth:literal)*) => {
+            match depth {
+                $($depth => play::<$depth>(first, all, batch, limit, waits),)*
+                _ => panic!("more slots than any queue should have"),
+            }
+        };
+    }
+    deep!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24)
 }
 
 impl Slots {
@@ -121,6 +171,7 @@ impl Slots {
         Self {
             bits: SLOT_BITS_MIN,
             all: Vec::new(),
+            offered: Vec::new(),
             spare: BTreeMap::new(),
             first: Tournament::of(std::iter::empty()),
             stale: false,
@@ -138,6 +189,7 @@ impl Slots {
                 let first = u32::try_from(self.all.len()).unwrap_or(u32::MAX);
                 let length = narrow(u64::from(first) + u64::from(count));
                 self.all.resize(length, Slot::default());
+                self.offered.resize(length, false);
                 self.widen();
                 first
             });
@@ -169,7 +221,7 @@ impl Slots {
 
     fn set_offered(&mut self, range: Range<u32>, offered: bool) {
         for slot in range {
-            self.all[index(slot)].offered = offered;
+            self.offered[index(slot)] = offered;
         }
         self.stale = true;
     }
@@ -177,8 +229,9 @@ impl Slots {
     /// Rare against the jobs served, so it plays the whole tournament again.
     fn refresh(&mut self) {
         if self.stale {
-            let key = |slot: &Slot| if slot.offered { slot.key } else { NO_KEY };
-            self.first = Tournament::of(self.all.iter().map(key));
+            let slots = self.all.iter().zip(&self.offered);
+            let key = |(slot, offered): (&Slot, &bool)| if *offered { slot.key } else { NO_KEY };
+            self.first = Tournament::of(slots.map(key));
             self.stale = false;
         }
     }
@@ -191,7 +244,7 @@ impl Slots {
     /// The job that `slot` has in hand at the tick of `now`. A job that ends
     /// at `now` still is: a tick comes before the departures of its instant.
     pub(super) fn in_hand(&self, slot: u32, now: u64) -> Option<InHand> {
-        let Slot { key, job, .. } = self.all[index(slot)];
+        let Slot { key, job } = self.all[index(slot)];
         let end = key >> (self.bits + 1);
         (self.freed(key) == Freed::Departure && end >= now).then_some(InHand { job, end })
     }
@@ -208,43 +261,14 @@ impl Slots {
     }
 
     /// Serves the jobs of `batch`, all of which have arrived before the tick
-    /// of `horizon`, in order, until one could only start after that tick.
-    /// Returns how many were started. This is the hot loop.
-    pub(super) fn serve(
-        &mut self,
-        batch: Batch<'_>,
-        horizon: u64,
-        mut note: impl FnMut(Start),
-    ) -> u64 {
+    /// of `horizon`, in order, until one could only start after that tick or
+    /// there is no more room in `waits`, which gets what each waited.
+    /// Returns how many were started.
+    pub(super) fn serve(&mut self, batch: Batch<'_>, horizon: u64, waits: &mut [u64]) -> usize {
         self.refresh();
         let limit = self.pack(horizon, Freed::Departure, 0);
-        let (shift, mask, departure) = (self.bits + 1, self.mask(), 1 << self.bits);
-        let mut job = batch.first;
-        for (arrival, service) in batch.arrivals.iter().zip(batch.services) {
-            let key = self.first.winner;
-            if key >= limit {
-                break;
-            }
-            let arrival = arrival + batch.offset;
-            let start = arrival.max(key >> shift);
-            let end = start + service;
-            let slot = key & mask;
-            let key = end << shift | departure | slot;
-            let slot = narrow(slot);
-            self.first.replace_winner(slot, key);
-            self.all[slot] = Slot {
-                key,
-                job,
-                offered: true,
-            };
-            note(Start {
-                wait: start - arrival,
-                service: *service,
-                end,
-            });
-            job += 1;
-        }
-        job - batch.first
+        let depth = self.first.depth();
+        play_at(depth, &mut self.first, &mut self.all, batch, limit, waits)
     }
 
     /// Whether a slot on offer is free at the tick of `horizon`.

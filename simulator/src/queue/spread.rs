@@ -11,13 +11,14 @@ pub struct Spread {
     pub count: u64,
     /// Their sum.
     pub sum_micros: u128,
-    /// Their quantiles, if every one of them was kept.
+    /// Their quantiles, if more than sums was kept of them.
     pub quantiles: Option<Quantiles>,
 }
 
-/// Exact quantiles by nearest rank: the smallest of the values that has at
-/// least that share of all values at or below it. In microseconds; zero if
-/// there are no values.
+/// Quantiles by nearest rank: the smallest of the values that has at least that
+/// share of all values at or below it. Exact if every value was kept, otherwise
+/// at most 1 in 256 off (the largest 1 in 128 if it was lost with its
+/// instance). In microseconds; zero if there are no values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Quantiles {
     /// The median.
@@ -185,7 +186,7 @@ pub(crate) fn quantile(values: &mut [u64], percent: u64) -> Option<u64> {
 }
 
 /// Where the `percent` quantile of `count` values stands once they are sorted.
-fn rank(count: u64, percent: u64) -> u64 {
+pub(super) fn rank(count: u64, percent: u64) -> u64 {
     let ranks = (u128::from(count) * u128::from(percent))
         .div_ceil(100)
         .max(1)
