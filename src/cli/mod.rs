@@ -7,6 +7,7 @@ mod replay;
 mod run;
 mod simulate;
 mod text;
+mod trace;
 
 use std::error::Error;
 use std::ffi::OsString;
@@ -74,6 +75,7 @@ enum Verb {
     Simulate(simulate::Simulate),
     Explain(explain::Explain),
     Replay(replay::Replay),
+    Trace(trace::TraceVerb),
 }
 
 /// Why a verb did not do what was asked.
@@ -189,6 +191,7 @@ fn obey(cli: &Cli) -> Result<Exit, Failure> {
         Verb::Simulate(verb) => verb.obey(&mut out),
         Verb::Explain(verb) => verb.obey(&mut out),
         Verb::Replay(verb) => verb.obey(&mut out),
+        Verb::Trace(verb) => verb.obey(&mut out),
     };
     // What was found before a failure is worth seeing.
     let flushed = out.flush();
@@ -290,7 +293,7 @@ mod tests {
         let mut command = Cli::command();
         command.build();
         let verbs: Vec<_> = command.get_subcommands_mut().collect();
-        assert_eq!(verbs.len(), 6, "five, and `help`");
+        assert_eq!(verbs.len(), 7, "six, and `help`");
         for verb in verbs.into_iter().filter(|verb| verb.get_name() != "help") {
             let name = verb.get_name().to_owned();
             let help = verb.render_long_help().to_string();
