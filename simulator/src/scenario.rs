@@ -467,7 +467,7 @@ fn read_fleet(fields: &mut Fields<'_>) -> Option<FleetKeys> {
 }
 
 /// `{ distribution = "lognormal", mean = "30s", cv = 1.0 }` and its kin.
-fn read_distribution(fields: &mut Fields<'_>) -> Option<Distribution> {
+pub(crate) fn read_distribution(fields: &mut Fields<'_>) -> Option<Distribution> {
     #[derive(Clone, Copy)]
     enum Shape {
         Constant,

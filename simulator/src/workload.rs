@@ -43,6 +43,8 @@
 //! if the next `uniform()` of `thinning`, in this order, is below the fraction.
 //! The copies are merged by arrival; at one instant the lower copy goes first.
 
+mod scale;
+
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::collections::binary_heap::PeekMut;
@@ -55,6 +57,8 @@ use crate::distribution::Distribution;
 use crate::queue::{JobColumns, JobsError};
 use crate::random::Stream;
 use crate::trace::{TIME_MICROS_MAX, Trace, TraceKind, seconds};
+
+pub use scale::scale;
 
 /// The most jobs of one workload: 3.2 GB of memory.
 pub const JOBS_MAX: u64 = 200_000_000;

@@ -8,6 +8,7 @@ mod replay;
 mod run;
 mod simulate;
 mod text;
+mod trace;
 
 use std::error::Error;
 use std::ffi::OsString;
@@ -76,6 +77,7 @@ enum Verb {
     Explain(explain::Explain),
     Replay(replay::Replay),
     Bench(bench::Bench),
+    Trace(trace::TraceVerb),
 }
 
 /// Why a verb did not do what was asked.
@@ -192,6 +194,7 @@ fn obey(cli: &Cli) -> Result<Exit, Failure> {
         Verb::Explain(verb) => verb.obey(&mut out),
         Verb::Replay(verb) => verb.obey(&mut out),
         Verb::Bench(verb) => verb.obey(&mut out),
+        Verb::Trace(verb) => verb.obey(&mut out),
     };
     // What was found before a failure is worth seeing.
     let flushed = out.flush();
@@ -293,7 +296,7 @@ mod tests {
         let mut command = Cli::command();
         command.build();
         let verbs: Vec<_> = command.get_subcommands_mut().collect();
-        assert_eq!(verbs.len(), 7, "six, and `help`");
+        assert_eq!(verbs.len(), 8, "seven, and `help`");
         for verb in verbs.into_iter().filter(|verb| verb.get_name() != "help") {
             let name = verb.get_name().to_owned();
             let help = verb.render_long_help().to_string();

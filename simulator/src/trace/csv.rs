@@ -2,6 +2,8 @@
 
 use super::decimal::parse_whole;
 use super::lines::Lines;
+use super::stream::JobBlock;
+use super::swar;
 use super::{
     Classes, Interner, TIME_MICROS_MAX, TraceError, TraceKind, parse_time, seconds, shown,
 };
@@ -9,48 +11,99 @@ use super::{
 /// What a header must be.
 const HEADERS: &str = "`t_s,count`, `arrival_s,service_s` or `arrival_s,service_s,class`";
 
+/// What a header announces.
+pub(super) enum Announced {
+    Rates,
+    Jobs(Columns),
+}
+
 /// Reads the header and then what it announces.
 pub(super) fn read(lines: &mut Lines<'_>) -> Result<TraceKind, TraceError> {
+    match read_header(lines)? {
+        Announced::Rates => read_rates(lines),
+        Announced::Jobs(columns) => read_jobs(lines, columns),
+    }
+}
+
+/// Reads the header.
+pub(super) fn read_header(lines: &mut Lines<'_>) -> Result<Announced, TraceError> {
     if !lines.advance()? {
         return Err(lines.error(format!("the file is empty; expected the header {HEADERS}")));
     }
     let mut columns = [&[][..]; 4];
     let count = split(lines.current(), &mut columns);
     match (count, columns) {
-        (2, [b"t_s", b"count", ..]) => read_rates(lines),
-        (2, [b"arrival_s", b"service_s", ..]) => read_jobs(lines, Columns::WithoutClass),
-        (3, [b"arrival_s", b"service_s", b"class", ..]) => read_jobs(lines, Columns::WithClass),
+        (2, [b"t_s", b"count", ..]) => Ok(Announced::Rates),
+        (2, [b"arrival_s", b"service_s", ..]) => Ok(Announced::Jobs(Columns::WithoutClass)),
+        (3, [b"arrival_s", b"service_s", b"class", ..]) => Ok(Announced::Jobs(Columns::WithClass)),
         _ => Err(lines.error(format!(
-            "{} is no header of a trace; expected {HEADERS}, or a file name ending in .swf or .swf.gz",
+            "{} is no header of a trace; expected {HEADERS}, or a file name with the ending of \
+             another format, such as .swf or .swf.gz",
             shown(lines.current())
         ))),
     }
 }
 
+/// Reads the rest of a trace of rates.
 fn read_rates(lines: &mut Lines<'_>) -> Result<TraceKind, TraceError> {
-    let mut counts: Vec<u64> = Vec::new();
-    let mut step_micros = 0;
+    let mut rates = RateRows::default();
     while lines.advance()? {
-        let [at, count] = row(lines)?;
-        let at = parse_time("t_s", at).map_err(|reason| lines.error(reason))?;
-        let count = parse_whole(count)
-            .map_err(|reason| lines.error(format!("count {} {reason}", shown(count))))?;
-        let index = counts.len() as u64;
-        if index == 1 {
-            step_micros = at;
+        let [at, count] = match row(lines) {
+            Ok(fields) => fields,
+            Err(error) => {
+                lines.refuse(error)?;
+                continue;
+            }
+        };
+        let parsed = parse_time("t_s", at).and_then(|at| {
+            let count =
+                parse_whole(count).map_err(|reason| format!("count {} {reason}", shown(count)))?;
+            rates.push(at, count, lines.skipped_count())
+        });
+        if let Err(reason) = parsed {
+            lines.refuse(lines.error(reason))?;
         }
-        check_grid(index, step_micros, at).map_err(|reason| lines.error(reason))?;
-        counts.push(count);
     }
-    match counts.len() {
-        0 => Err(lines.error("the trace has a header but no rows")),
-        1 => {
-            Err(lines.error("one row does not tell the length of a step; at least two are needed"))
+    rates.finish().map_err(|reason| lines.error(reason))
+}
+
+/// The rows of a rate trace so far.
+#[derive(Default)]
+pub(super) struct RateRows {
+    step_micros: u64,
+    counts: Vec<u64>,
+    filled: u64,
+}
+
+impl RateRows {
+    /// The next row. Where one was passed over (`skipped` so far), a gap in the
+    /// grid is filled with steps without arrivals.
+    pub(super) fn push(&mut self, at: u64, count: u64, skipped: u64) -> Result<(), String> {
+        while self.filled < skipped
+            && self.counts.len() >= 2
+            && (self.counts.len() as u64).saturating_mul(self.step_micros) < at
+        {
+            self.counts.push(0);
+            self.filled += 1;
         }
-        _ => Ok(TraceKind::Rate {
-            step_micros,
-            counts,
-        }),
+        let index = self.counts.len() as u64;
+        let step_micros = if index == 1 { at } else { self.step_micros };
+        check_grid(index, step_micros, at)?;
+        self.step_micros = step_micros;
+        self.counts.push(count);
+        Ok(())
+    }
+
+    /// All of them.
+    pub(super) fn finish(self) -> Result<TraceKind, String> {
+        match self.counts.len() {
+            0 => Err("the trace has a header but no rows".into()),
+            1 => Err("one row does not tell the length of a step; at least two are needed".into()),
+            _ => Ok(TraceKind::Rate {
+                step_micros: self.step_micros,
+                counts: self.counts,
+            }),
+        }
     }
 }
 
@@ -77,20 +130,132 @@ fn check_grid(index: u64, step_micros: u64, at: u64) -> Result<(), String> {
     }
 }
 
+/// Reads the rest of a trace of jobs.
+fn read_jobs(lines: &mut Lines<'_>, columns: Columns) -> Result<TraceKind, TraceError> {
+    let mut rows = JobRows::new(columns);
+    let mut block = JobBlock::default();
+    rows.read_into(lines, &mut block, usize::MAX)?;
+    if block.is_empty() {
+        return Err(lines.error("the trace has a header but no rows"));
+    }
+    Ok(TraceKind::Jobs {
+        arrival_micros: block.arrival_micros,
+        service_micros: block.service_micros,
+        classes: Classes {
+            names: rows.interner.names,
+            numbers: block.class_numbers,
+        },
+    })
+}
+
 /// Whether a job has a third column.
-#[derive(Clone, Copy)]
-enum Columns {
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Columns {
     WithClass,
     WithoutClass,
 }
 
-fn read_jobs(lines: &mut Lines<'_>, columns: Columns) -> Result<TraceKind, TraceError> {
-    let mut arrival_micros: Vec<u64> = Vec::new();
-    let mut service_micros: Vec<u64> = Vec::new();
-    let mut numbers: Vec<u32> = Vec::new();
-    let mut interner = Interner::new();
-    while lines.advance()? {
-        let (arrival, service, class) = match columns {
+/// The state of a reader of jobs between two blocks.
+pub(super) struct JobRows {
+    columns: Columns,
+    interner: Interner,
+    // The arrival of the job before.
+    last: u64,
+}
+
+impl JobRows {
+    pub(super) fn new(columns: Columns) -> Self {
+        Self {
+            columns,
+            interner: Interner::new(),
+            last: 0,
+        }
+    }
+
+    /// The classes met so far.
+    pub(super) fn class_names(&self) -> &[String] {
+        &self.interner.names
+    }
+
+    /// Adds rows until the block has `jobs_max`, or the trace ends.
+    pub(super) fn read_into(
+        &mut self,
+        lines: &mut Lines<'_>,
+        block: &mut JobBlock,
+        jobs_max: usize,
+    ) -> Result<(), TraceError> {
+        while block.len() < jobs_max {
+            let left = usize::try_from(lines.lines_left()).unwrap_or(usize::MAX);
+            let room = left.min(jobs_max - block.len());
+            let (rows, bytes) = self.read_fast(lines.ahead(), block, room);
+            lines.pass(rows, bytes);
+            // The next line is one for the slow way: unusual, wrong, or not
+            // whole in the buffer yet.
+            if block.len() < jobs_max && !self.read_slow(lines, block)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads plainly written rows, and says how many and how many bytes.
+    fn read_fast(&mut self, bytes: &[u8], block: &mut JobBlock, rows_max: usize) -> (u64, usize) {
+        let mut at = 0;
+        let mut rows = 0;
+        while rows < rows_max {
+            let Some(window) = bytes.get(at..).and_then(<[u8]>::first_chunk) else {
+                break;
+            };
+            let Some(row) = swar::row(window) else {
+                break;
+            };
+            if row.arrival < self.last {
+                break;
+            }
+            let length = match self.columns {
+                Columns::WithoutClass => swar::line_end(window, row.end),
+                Columns::WithClass => swar::class_end(window, row.end).and_then(|end| {
+                    let class = &window[row.end + 1..end];
+                    let number = self.interner.intern(class).ok()?;
+                    block.class_numbers.push(number);
+                    swar::line_end(window, end)
+                }),
+            };
+            let Some(length) = length else {
+                break;
+            };
+            self.last = row.arrival;
+            block.arrival_micros.push(row.arrival);
+            block.service_micros.push(row.service);
+            at += length;
+            rows += 1;
+        }
+        (rows as u64, at)
+    }
+
+    /// Reads one row of any kind; false at the end.
+    fn read_slow(
+        &mut self,
+        lines: &mut Lines<'_>,
+        block: &mut JobBlock,
+    ) -> Result<bool, TraceError> {
+        if !lines.advance()? {
+            return Ok(false);
+        }
+        match self.parse(lines) {
+            Ok((arrival, service, class)) => {
+                self.last = arrival;
+                block.arrival_micros.push(arrival);
+                block.service_micros.push(service);
+                block.class_numbers.extend(class);
+            }
+            Err(error) => lines.refuse(error)?,
+        }
+        Ok(true)
+    }
+
+    fn parse(&mut self, lines: &Lines<'_>) -> Result<(u64, u64, Option<u32>), TraceError> {
+        let (arrival, service, class) = match self.columns {
             Columns::WithClass => {
                 let [arrival, service, class] = row(lines)?;
                 (arrival, service, Some(class))
@@ -100,42 +265,25 @@ fn read_jobs(lines: &mut Lines<'_>, columns: Columns) -> Result<TraceKind, Trace
                 (arrival, service, None)
             }
         };
-        let arrival = parse_time("arrival_s", arrival).map_err(|reason| lines.error(reason))?;
-        let service = parse_time("service_s", service).map_err(|reason| lines.error(reason))?;
-        check_order(arrival_micros.last(), arrival).map_err(|reason| lines.error(reason))?;
-        if let Some(class) = class {
-            numbers.push(
-                interner
-                    .intern(class)
-                    .map_err(|reason| lines.error(reason))?,
-            );
-        }
-        arrival_micros.push(arrival);
-        service_micros.push(service);
+        let error = |reason: String| lines.error(reason);
+        let arrival = parse_time("arrival_s", arrival).map_err(error)?;
+        let service = parse_time("service_s", service).map_err(error)?;
+        check_order(self.last, arrival).map_err(error)?;
+        let class = class.map(|class| self.interner.intern(class)).transpose();
+        Ok((arrival, service, class.map_err(error)?))
     }
-    if arrival_micros.is_empty() {
-        return Err(lines.error("the trace has a header but no rows"));
-    }
-    let classes = Classes {
-        names: interner.names,
-        numbers,
-    };
-    Ok(TraceKind::Jobs {
-        arrival_micros,
-        service_micros,
-        classes,
-    })
 }
 
-fn check_order(before: Option<&u64>, arrival: u64) -> Result<(), String> {
-    match before {
-        Some(before) if *before > arrival => Err(format!(
-            "arrival_s is {}, before the {} of the row above; sort the jobs by arrival",
-            seconds(arrival),
-            seconds(*before),
-        )),
-        _ => Ok(()),
+/// Jobs come in the order of their arrivals.
+pub(super) fn check_order(before: u64, arrival: u64) -> Result<(), String> {
+    if before <= arrival {
+        return Ok(());
     }
+    Err(format!(
+        "arrival_s is {}, before the {} of the row above; sort the jobs by arrival",
+        seconds(arrival),
+        seconds(before),
+    ))
 }
 
 /// The fields of the line in hand, which must be `N`.

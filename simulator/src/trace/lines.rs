@@ -1,11 +1,12 @@
 //! A trace as numbered lines, plain or gzipped, with limits.
 
+use std::borrow::Cow;
 use std::io::{self, Cursor, Read};
 use std::ops::Range;
 
 use flate2::read::MultiGzDecoder;
 
-use super::TraceError;
+use super::{Skipped, TraceError};
 
 /// A longer line is no trace: the longest known lines have 200 bytes.
 pub(super) const LINE_BYTES_MAX: usize = 64 * 1024;
@@ -14,14 +15,15 @@ pub(super) const LINE_BYTES_MAX: usize = 64 * 1024;
 /// keeps a trace below 2 GB of memory.
 pub(super) const LINES_MAX: u64 = 100_000_000;
 
-/// Room for the longest line and as much again, so that little is moved.
-const BUFFER_BYTES: usize = 2 * LINE_BYTES_MAX;
+/// Room for the longest line and three times as much again, so that little is
+/// moved, and it stays in the second cache.
+const BUFFER_BYTES: usize = 4 * LINE_BYTES_MAX;
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 /// Gives out the lines of a trace one by one, and knows where it is.
 pub(super) struct Lines<'a> {
-    name: &'a str,
+    name: Cow<'a, str>,
     source: Box<dyn Read + 'a>,
     // Lines are not copied: they are looked at where they were read to.
     buffer: Vec<u8>,
@@ -31,18 +33,42 @@ pub(super) struct Lines<'a> {
     rest: Range<usize>,
     number: u64,
     number_max: u64,
+    skipped: Skipped,
+    // How many more lines may be wrong.
+    forgiving: u64,
 }
 
 impl<'a> Lines<'a> {
     /// Looks at the first two bytes to tell gzip from plain text.
-    pub(super) fn new(name: &'a str, mut source: impl Read + 'a) -> Result<Self, TraceError> {
+    pub(super) fn new(
+        name: &'a str,
+        source: impl Read + 'a,
+        skip_bad: u64,
+    ) -> Result<Self, TraceError> {
+        Self::named(Cow::Borrowed(name), source, skip_bad)
+    }
+
+    /// The same with a name of its own.
+    pub(super) fn owned(
+        name: &str,
+        source: impl Read + 'a,
+        skip_bad: u64,
+    ) -> Result<Self, TraceError> {
+        Self::named(Cow::Owned(name.to_owned()), source, skip_bad)
+    }
+
+    fn named(
+        name: Cow<'a, str>,
+        mut source: impl Read + 'a,
+        skip_bad: u64,
+    ) -> Result<Self, TraceError> {
         let mut magic = Vec::new();
         source
             .by_ref()
             .take(2)
             .read_to_end(&mut magic)
             .map_err(|source| TraceError::Unreadable {
-                name: name.into(),
+                name: name.clone().into_owned(),
                 line: 0,
                 source,
             })?;
@@ -61,6 +87,8 @@ impl<'a> Lines<'a> {
             rest: 0..0,
             number: 0,
             number_max: LINES_MAX,
+            skipped: Skipped::default(),
+            forgiving: skip_bad,
         })
     }
 
@@ -84,10 +112,82 @@ impl<'a> Lines<'a> {
     /// An error about the line in hand.
     pub(super) fn error(&self, reason: impl Into<String>) -> TraceError {
         TraceError::Malformed {
-            name: self.name.into(),
+            name: self.name.clone().into_owned(),
             line: self.number.max(1),
             reason: reason.into(),
         }
+    }
+
+    /// Passes over something wrong, or says that it is too much.
+    pub(super) fn refuse(&mut self, error: TraceError) -> Result<(), TraceError> {
+        if self.forgiving == 0 {
+            return Err(error);
+        }
+        self.forgiving -= 1;
+        self.skipped.push(error.to_string());
+        Ok(())
+    }
+
+    /// How many wrong lines were passed over so far.
+    pub(super) const fn skipped_count(&self) -> u64 {
+        self.skipped.count
+    }
+
+    /// All that was passed over.
+    pub(super) fn into_skipped(self) -> Skipped {
+        self.skipped
+    }
+
+    /// What was passed over so far.
+    pub(super) const fn skipped(&self) -> &Skipped {
+        &self.skipped
+    }
+
+    /// An error at a place in a document.
+    pub(super) fn wrong(&self, place: impl Into<String>, reason: impl Into<String>) -> TraceError {
+        TraceError::Wrong {
+            name: self.name.clone().into_owned(),
+            place: place.into(),
+            reason: reason.into(),
+        }
+    }
+
+    /// Reads on into `into` until it is full or the source ends, and says how
+    /// much came: for formats that have no lines.
+    pub(super) fn read_raw(&mut self, into: &mut [u8]) -> Result<usize, TraceError> {
+        let mut filled = 0;
+        while filled < into.len() {
+            if self.rest.is_empty() && self.read_more()? == 0 {
+                break;
+            }
+            let count = self.rest.len().min(into.len() - filled);
+            let from = self.rest.start..self.rest.start + count;
+            into[filled..filled + count].copy_from_slice(&self.buffer[from]);
+            self.rest.start += count;
+            filled += count;
+        }
+        Ok(filled)
+    }
+
+    /// What was read and not given out yet.
+    pub(super) fn ahead(&self) -> &[u8] {
+        &self.buffer[self.rest.clone()]
+    }
+
+    /// How many more lines may come before there are too many.
+    pub(super) const fn lines_left(&self) -> u64 {
+        self.number_max.saturating_sub(self.number)
+    }
+
+    /// Lets there be any number of lines: for who does not keep them.
+    pub(super) fn allow_any_number(&mut self) {
+        self.number_max = u64::MAX;
+    }
+
+    /// Goes past so many whole lines of [`Lines::ahead`], so many bytes long.
+    pub(super) fn pass(&mut self, lines: u64, bytes: usize) {
+        self.number += lines;
+        self.rest.start += bytes;
     }
 
     fn advance_raw(&mut self) -> Result<bool, TraceError> {
@@ -133,7 +233,7 @@ impl<'a> Lines<'a> {
 
     /// Reads behind what is there, and says how much came.
     fn read_more(&mut self) -> Result<usize, TraceError> {
-        if self.rest.end == self.buffer.len() {
+        if self.rest.is_empty() || self.rest.end == self.buffer.len() {
             self.buffer.copy_within(self.rest.clone(), 0);
             self.rest = 0..self.rest.len();
         }
@@ -161,7 +261,7 @@ impl<'a> Lines<'a> {
     }
 
     fn unreadable(&self, source: io::Error) -> TraceError {
-        let (name, line) = (self.name.to_owned(), self.number);
+        let (name, line) = (self.name.clone().into_owned(), self.number);
         match source.kind() {
             // Plain files end where they end: only gzip knows that more should follow.
             io::ErrorKind::UnexpectedEof => TraceError::CutOff { name, line },
@@ -184,7 +284,7 @@ mod tests {
     }
 
     fn read_all(bytes: &[u8]) -> Result<Vec<String>, TraceError> {
-        let mut lines = Lines::new("test", bytes)?;
+        let mut lines = Lines::new("test", bytes, 0)?;
         let mut all = Vec::new();
         while lines.advance()? {
             all.push(String::from_utf8_lossy(lines.current()).into_owned());
@@ -240,7 +340,7 @@ mod tests {
         let expected = rows[1..].to_vec();
         for bytes in [text.as_bytes(), &zip(text.as_bytes())] {
             assert_eq!(read_all(bytes).expect("at once"), expected);
-            let mut lines = Lines::new("test", Trickle(bytes, false)).expect("readable");
+            let mut lines = Lines::new("test", Trickle(bytes, false), 0).expect("readable");
             for row in &expected {
                 assert!(lines.advance().expect("a line"));
                 assert_eq!(lines.current(), row.as_bytes());
@@ -289,7 +389,7 @@ mod tests {
             vec![b'1'; LINE_BYTES_MAX * 4],
             zip(&vec![b'1'; LINE_BYTES_MAX * 400]),
         ] {
-            let mut lines = Lines::new("test", bytes.as_slice()).expect("readable");
+            let mut lines = Lines::new("test", bytes.as_slice(), 0).expect("readable");
             let error = lines.advance().expect_err("too long").to_string();
             assert!(
                 error.starts_with("test:1: the line is longer than 65536 bytes"),
@@ -303,7 +403,7 @@ mod tests {
 
     #[test]
     fn too_many_lines_stop_at_the_limit() {
-        let mut lines = Lines::new("test", b"1\n2\n3\n".as_slice()).expect("readable");
+        let mut lines = Lines::new("test", b"1\n2\n3\n".as_slice(), 0).expect("readable");
         lines.number_max = 2;
         assert!(lines.advance().expect("first") && lines.advance().expect("second"));
         let error = lines.advance().expect_err("third").to_string();

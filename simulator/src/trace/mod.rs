@@ -1,26 +1,54 @@
 //! Recorded loads: how many arrivals per step, or job by job.
 //!
-//! Three formats are read, each plain or gzipped (told apart by the first two
-//! bytes, whatever the name):
+//! Each format is read plain or gzipped, told apart by the first two bytes,
+//! whatever the name. The name tells the format, unless [`ReadOptions::format`]
+//! does; the endings below may be followed by `.gz`:
 //!
-//! - **rates**, header `t_s,count`: a regular grid from 0; `count` arrivals in
-//!   `[t_s, t_s + step)`;
-//! - **jobs**, header `arrival_s,service_s` or `arrival_s,service_s,class`,
-//!   sorted by arrival;
-//! - the **Standard Workload Format** of the Parallel Workloads Archive, by the
-//!   ending `.swf` or `.swf.gz`: submit time (field 2) is the arrival, run time
-//!   (field 4) the service, processors (field 5, or 8 where 5 is unknown) the
-//!   class. Records without all three are left out and counted.
+//! - **comma-separated values**, any ending that is not named here. With the
+//!   header `t_s,count`: a regular grid from 0, with `count` arrivals in
+//!   `[t_s, t_s + step)`. With the header `arrival_s,service_s` or
+//!   `arrival_s,service_s,class`: jobs, sorted by arrival;
+//! - the **Standard Workload Format** of the Parallel Workloads Archive, `.swf`:
+//!   submit time (field 2) is the arrival, run time (field 4) the service,
+//!   processors (field 5, or 8 where 5 is unknown) the class. Records without
+//!   all three are left out and counted;
+//! - the **cache** of windlass itself, `.wtrace` (see [`cache`]);
+//! - **JSON lines**, `.jsonl` or `.ndjson`: one object a line, with
+//!   `arrival_s`, `service_s` and perhaps `class`, or with `t_s` and `count`;
+//!   the same rules as for comma-separated values. Other keys are passed over.
+//!   Instead of `arrival_s` there may be `arrival`, a time such as
+//!   `2026-07-01T12:00:00.25Z`; the first arrival is then the trace's zero;
+//! - **what `CloudWatch` and Prometheus answer**, `.json` (see [`ReadOptions`]
+//!   for how values become counts): the output of `aws cloudwatch
+//!   get-metric-data`, or of Prometheus' `/api/v1/query_range`;
+//! - **access logs** in the Common Log Format, `.log`, or a name with
+//!   `access_log` or `access.log` in it: arrivals per second of the log's
+//!   clock, in any order. If the first line ends in a number after the fields
+//!   of the common or combined format, every line must, and it is the time the
+//!   request took: in seconds if it has a point (`$request_time` of nginx), in
+//!   microseconds if it has none (`%D` of Apache). The trace is then one of
+//!   jobs, with the request's method as its class.
 //!
 //! Seconds may have decimals; they become whole microseconds, rounded half up
 //! from the seventh decimal on. Windows line ends, a byte order mark, blank
 //! lines and a missing last line end do no harm. Anything else is an error with
-//! the file, the line and the reason.
+//! the file, the line and the reason; [`ReadOptions::skip_bad`] passes over some.
 
+mod access_log;
+pub mod cache;
 mod csv;
 pub mod decimal;
+pub mod describe;
+mod document;
+mod json_lines;
 mod lines;
+mod options;
+pub mod reshape;
+mod stream;
+mod swar;
 mod swf;
+pub mod synthetic;
+pub mod write;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -29,7 +57,12 @@ use std::path::Path;
 
 use thiserror::Error;
 
+use windlass_policies::units::Timestamp;
+
 use self::lines::Lines;
+
+pub use self::options::{ReadOptions, Skipped, TraceFormat, Values};
+pub use self::stream::{JobBlock, JobStream};
 
 /// The latest time and the longest service in a trace, 2^60 microseconds or
 /// 36,000 years: sums of a few of them cannot overflow.
@@ -41,6 +74,8 @@ pub struct Trace {
     name: String,
     kind: TraceKind,
     left_out: u64,
+    skipped: Skipped,
+    begins_at: Option<Timestamp>,
 }
 
 /// What was recorded.
@@ -101,6 +136,16 @@ pub enum TraceError {
         /// The last line that was whole.
         line: u64,
     },
+    /// A document that is no trace, or is damaged; it has no lines to name.
+    #[error("{name}: {place}: {reason}")]
+    Wrong {
+        /// Its path or name.
+        name: String,
+        /// Where: `data.result[0].values[17]`, or `block 3`.
+        place: String,
+        /// What is wrong, and what was expected.
+        reason: String,
+    },
     /// It is read, but it is no trace.
     #[error("{name}:{line}: {reason}")]
     Malformed {
@@ -118,14 +163,16 @@ pub enum TraceError {
 /// # Errors
 /// The first thing that is wrong with it.
 pub fn read(path: &Path) -> Result<Trace, TraceError> {
+    read_with(path, &ReadOptions::default())
+}
+
+/// Like [`read`], with options.
+///
+/// # Errors
+/// The first thing that is wrong with it and is not to be skipped.
+pub fn read_with(path: &Path, options: &ReadOptions) -> Result<Trace, TraceError> {
     let shown = path.display().to_string();
-    let unopened = |source| TraceError::Unopened {
-        name: shown.clone(),
-        source,
-    };
-    refuse_waiting(path).map_err(unopened)?;
-    let file = File::open(path).map_err(unopened)?;
-    let mut trace = read_bytes(&shown, file)?;
+    let mut trace = read_bytes_with(&shown, open(path)?, options)?;
     if let Some(name) = path.file_name() {
         trace.name = name.to_string_lossy().into_owned();
     }
@@ -148,32 +195,72 @@ fn refuse_waiting(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Reads a trace from bytes; `name` stands in errors and tells SWF by its ending.
+fn open(path: &Path) -> Result<File, TraceError> {
+    let unopened = |source| TraceError::Unopened {
+        name: path.display().to_string(),
+        source,
+    };
+    refuse_waiting(path).map_err(unopened)?;
+    File::open(path).map_err(unopened)
+}
+
+/// Reads a trace from bytes; `name` stands in errors and tells the format by
+/// its ending.
 ///
 /// # Errors
 /// The first thing that is wrong with it.
 pub fn read_bytes(name: &str, source: impl Read) -> Result<Trace, TraceError> {
-    let mut lines = Lines::new(name, source)?;
-    let (kind, left_out) = if is_swf(name) {
-        swf::read(&mut lines)?
-    } else {
-        (csv::read(&mut lines)?, 0)
+    read_bytes_with(name, source, &ReadOptions::default())
+}
+
+/// Like [`read_bytes`], with options.
+///
+/// # Errors
+/// The first thing that is wrong with it and is not to be skipped.
+pub fn read_bytes_with(
+    name: &str,
+    source: impl Read,
+    options: &ReadOptions,
+) -> Result<Trace, TraceError> {
+    let format = options.format.unwrap_or_else(|| TraceFormat::of_name(name));
+    let mut lines = Lines::new(name, source, options.skip_bad)?;
+    let mut left_out = 0;
+    let mut begins_at = None;
+    let kind = match format {
+        TraceFormat::Csv => csv::read(&mut lines)?,
+        TraceFormat::Swf => {
+            let (kind, without) = swf::read(&mut lines)?;
+            left_out = without;
+            kind
+        }
+        TraceFormat::Cache => {
+            let (kind, began) = cache::read(&mut lines)?;
+            begins_at = began;
+            kind
+        }
+        TraceFormat::JsonLines => {
+            let (kind, began) = json_lines::read(&mut lines)?;
+            begins_at = began;
+            kind
+        }
+        TraceFormat::Json => {
+            let (kind, began) = document::read(&mut lines, options)?;
+            begins_at = Some(began);
+            kind
+        }
+        TraceFormat::AccessLog => {
+            let (kind, began) = access_log::read(&mut lines)?;
+            begins_at = Some(began);
+            kind
+        }
     };
     Ok(Trace {
         name: name.to_owned(),
         kind,
         left_out,
+        skipped: lines.into_skipped(),
+        begins_at,
     })
-}
-
-fn is_swf(name: &str) -> bool {
-    let ends_in = |path: &Path, ending: &str| {
-        path.extension()
-            .is_some_and(|extension| extension.eq_ignore_ascii_case(ending))
-    };
-    let path = Path::new(name);
-    ends_in(path, "swf")
-        || ends_in(path, "gz") && ends_in(Path::new(&path.with_extension("")), "swf")
 }
 
 impl Trace {
@@ -204,6 +291,8 @@ impl Trace {
             name: name.to_owned(),
             kind,
             left_out: 0,
+            skipped: Skipped::default(),
+            begins_at: None,
         })
     }
 
@@ -217,6 +306,23 @@ impl Trace {
         arrival_micros: Vec<u64>,
         service_micros: Vec<u64>,
     ) -> Result<Self, String> {
+        Self::of_classed_jobs(name, arrival_micros, service_micros, Classes::default())
+    }
+
+    /// A trace of jobs made in memory; `classes` has a number for every job, or
+    /// none at all.
+    ///
+    /// # Errors
+    /// As [`Trace::of_jobs`].
+    pub fn of_classed_jobs(
+        name: &str,
+        arrival_micros: Vec<u64>,
+        service_micros: Vec<u64>,
+        classes: Classes,
+    ) -> Result<Self, String> {
+        if !classes.numbers.is_empty() && classes.numbers.len() != arrival_micros.len() {
+            return Err("every job needs a class, or none has one".into());
+        }
         if arrival_micros.is_empty() || arrival_micros.len() != service_micros.len() {
             return Err(format!(
                 "a job trace needs at least one job and as many services ({}) as arrivals ({})",
@@ -234,7 +340,6 @@ impl Trace {
         {
             return Err(format!("a time is above {}", seconds(TIME_MICROS_MAX)));
         }
-        let classes = Classes::default();
         let kind = TraceKind::Jobs {
             arrival_micros,
             service_micros,
@@ -244,6 +349,8 @@ impl Trace {
             name: name.to_owned(),
             kind,
             left_out: 0,
+            skipped: Skipped::default(),
+            begins_at: None,
         })
     }
 
@@ -261,6 +368,31 @@ impl Trace {
     /// time, size or submit time of them. Only SWF has such.
     pub const fn left_out(&self) -> u64 {
         self.left_out
+    }
+
+    /// The lines that were wrong and were passed over, as
+    /// [`ReadOptions::skip_bad`] allowed.
+    pub const fn skipped(&self) -> &Skipped {
+        &self.skipped
+    }
+
+    /// What time it was at the trace's zero, where its format tells.
+    pub const fn begins_at(&self) -> Option<Timestamp> {
+        self.begins_at
+    }
+
+    /// The same trace under another name.
+    #[must_use]
+    pub fn named(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.name);
+        self
+    }
+
+    /// The same trace, with the time of its zero.
+    #[must_use]
+    pub const fn beginning_at(mut self, begins_at: Option<Timestamp>) -> Self {
+        self.begins_at = begins_at;
+        self
     }
 
     /// How long it is, in microseconds, so that the half-open window
@@ -288,6 +420,25 @@ impl Trace {
 }
 
 impl Classes {
+    /// Classes from their names and, for every job, a place among them.
+    ///
+    /// # Errors
+    /// A sentence, if a number is no place in `names`.
+    pub fn new(names: Vec<String>, numbers: Vec<u32>) -> Result<Self, String> {
+        match numbers
+            .iter()
+            .find(|number| **number as usize >= names.len())
+        {
+            Some(number) => Err(format!("there is no class number {number}")),
+            None => Ok(Self { names, numbers }),
+        }
+    }
+
+    /// The number of every job's class; empty if the trace has no classes.
+    pub fn numbers(&self) -> &[u32] {
+        &self.numbers
+    }
+
     /// The different classes, in the order in which they first appear.
     pub fn names(&self) -> &[String] {
         &self.names

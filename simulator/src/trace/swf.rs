@@ -22,9 +22,10 @@ pub(super) fn read(lines: &mut Lines<'_>) -> Result<(TraceKind, u64), TraceError
         if line.starts_with(b";") {
             continue;
         }
-        match parse(line, &mut interner).map_err(|reason| lines.error(reason))? {
-            Some(job) => jobs.push(job),
-            None => left_out += 1,
+        match parse(line, &mut interner) {
+            Ok(Some(job)) => jobs.push(job),
+            Ok(None) => left_out += 1,
+            Err(reason) => lines.refuse(lines.error(reason))?,
         }
     }
     if jobs.is_empty() {
