@@ -131,7 +131,7 @@ fn play<const DEPTH: u32>(
         key = (start + service) << shift | departure | slot;
         let slot = narrow(slot);
         all[slot] = Slot { key, job };
-        let mut node = (leaves + slot) / 2;
+        let mut node = (leaves + slot) >> 1;
         for _ in 0..DEPTH {
             let place = node & (leaves - 1);
             let loser = losers[place];
