@@ -1,7 +1,7 @@
 //! A fleet as it is to be run, checked and complete: what TOML becomes.
 //!
 //! The parts are read one by one ([`read_limits`], [`read_signals`], ...), so
-//! that a configuration, a scenario and a policy file share them; [`assemble`]
+//! that a configuration, a scenario and a policy file share them; [`assemble()`]
 //! puts a fleet together and reports what does not make sense as a whole.
 
 mod assemble;
