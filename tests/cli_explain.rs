@@ -41,6 +41,7 @@ fn instance(id: &str, phase: Phase, work: Work) -> Instance {
         phase,
         fenced: false,
         work,
+        notice: None,
     }
 }
 

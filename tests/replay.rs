@@ -8,7 +8,7 @@ use windlass::store::SqliteStore;
 use windlass_policies::decide::decide;
 use windlass_policies::memory::Memory;
 use windlass_policies::model::{
-    Billing, Instance, InstanceId, Listing, Observation, Offering, Phase, Work,
+    Billing, Instance, InstanceId, Listing, Market, Observation, Offering, Phase, Work,
 };
 use windlass_policies::policy::{NamedPolicy, Policy, QueueBacklog};
 use windlass_policies::ports::{Decided, Record, Store as _};
@@ -35,6 +35,8 @@ fn spec(max: u32) -> FleetSpec {
                 minimum: MINUTE,
             },
             slots: 1,
+            market: Market::OnDemand,
+            prepaid: 0,
         }],
         signals: vec![signal(standard::BACKLOG), signal(standard::IN_FLIGHT)],
         policies: vec![NamedPolicy {
@@ -77,6 +79,7 @@ fn recorded(spec: &FleetSpec) -> (TempDir, SqliteStore) {
         phase: Phase::Ready,
         fenced: false,
         work: Work::Busy,
+        notice: None,
     });
     let mut memory = Memory::new(store.store_id(), store.epoch());
     for cycle in 0..12_u32 {

@@ -86,7 +86,36 @@ pub struct Billing {
     pub minimum: Duration,
 }
 
-/// One thing that can be bought: so far one per fleet.
+/// On which terms an instance is bought.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Market {
+    /// At the list price, until it is ended.
+    #[default]
+    OnDemand,
+    /// Cheaper, and the provider may take it back with a short notice.
+    Spot,
+}
+
+impl Market {
+    /// The word used in TOML.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::OnDemand => "on_demand",
+            Self::Spot => "spot",
+        }
+    }
+}
+
+impl fmt::Display for Market {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(self.word())
+    }
+}
+
+/// One thing that can be bought.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Offering {
     /// Its name, such as `c7g.large`.
@@ -97,6 +126,13 @@ pub struct Offering {
     pub billing: Billing,
     /// Jobs one instance works on at a time; at least 1.
     pub slots: u32,
+    /// On which terms it is bought.
+    #[serde(default)]
+    pub market: Market,
+    /// How many of them are paid for already, whether they run or not:
+    /// reserved instances and savings plans.
+    #[serde(default)]
+    pub prepaid: u32,
 }
 
 /// Where an instance stands, by the provider's listing.
@@ -123,6 +159,22 @@ pub enum Work {
     Unknown,
 }
 
+/// What the provider has said about an instance's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Notice {
+    /// It is likelier than others to be taken back; no time is set.
+    Rebalance {
+        /// When that was said.
+        at: Timestamp,
+    },
+    /// It is taken back.
+    Interruption {
+        /// When it ends; on EC2 two minutes after the notice.
+        ends_at: Timestamp,
+    },
+}
+
 /// One instance as a listing shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Instance {
@@ -140,6 +192,9 @@ pub struct Instance {
     pub fenced: bool,
     /// What it is doing.
     pub work: Work,
+    /// Whether the provider is about to take it back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notice: Option<Notice>,
 }
 
 /// All instances of a fleet, and whether that is really all of them.

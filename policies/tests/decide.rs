@@ -11,7 +11,7 @@ use windlass_policies::decide::decide;
 use windlass_policies::memory::Memory;
 use windlass_policies::model::{
     Action, Billing, Decision, Epoch, FleetError, Instance, InstanceId, LaunchToken, Listing,
-    Observation, Offering, Outcome, Phase, Reason, Wish, Work,
+    Market, Observation, Offering, Outcome, Phase, Reason, Wish, Work,
 };
 use windlass_policies::policy::{Fixed, NamedPolicy, Policy, QueueBacklog};
 use windlass_policies::signal::{Absence, Reading, Readings, SignalKind, SignalSpec};
@@ -44,6 +44,8 @@ fn spec(policies: Vec<NamedPolicy>) -> FleetSpec {
                 minimum: Duration::from_mins(1),
             },
             slots: 1,
+            market: Market::OnDemand,
+            prepaid: 0,
         }],
         signals: vec![signal("backlog"), signal("in_flight")],
         policies,
@@ -94,6 +96,7 @@ fn instance(number: u32, phase: Phase, work: Work) -> Instance {
         phase,
         fenced: false,
         work,
+        notice: None,
     }
 }
 

@@ -14,7 +14,7 @@ use windlass_policies::decide::decide;
 use windlass_policies::memory::{Answer, Memory};
 use windlass_policies::model::{
     Action, Billing, Decision, Epoch, FleetError, Instance, InstanceId, LaunchToken, Listing,
-    Observation, Offering, Outcome, Phase, Work,
+    Market, Observation, Offering, Outcome, Phase, Work,
 };
 use windlass_policies::policy::{Fixed, NamedPolicy, Policy};
 use windlass_policies::ports::{Clock, FleetProvider, MetricSource, Record, Store, StoreError};
@@ -42,6 +42,8 @@ fn fixed_at(instances: u32) -> FleetSpec {
                 minimum: Duration::from_mins(1),
             },
             slots: 1,
+            market: Market::OnDemand,
+            prepaid: 0,
         }],
         signals: Vec::new(),
         policies: vec![NamedPolicy {
@@ -67,6 +69,7 @@ fn instance(number: u32, phase: Phase, work: Work) -> Instance {
         phase,
         fenced: false,
         work,
+        notice: None,
     }
 }
 

@@ -10,7 +10,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use windlass_policies::model::{Billing, Epoch, InstanceId, LaunchToken, Offering};
+use windlass_policies::model::{Billing, Epoch, InstanceId, LaunchToken, Market, Offering};
 use windlass_policies::units::{MICROS_PER_SEC, MicroUsdPerHour, Timestamp};
 
 use crate::queue::{JobColumns, Keep, QueueSpec, Snapshot, gallop, narrow, wide};
@@ -382,6 +382,8 @@ pub fn offering() -> Offering {
             minimum: Duration::from_mins(1),
         },
         slots: 1,
+        market: Market::OnDemand,
+        prepaid: 0,
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use windlass_policies::fields::{Document, Fields};
-use windlass_policies::model::{Billing, Offering};
+use windlass_policies::model::{Billing, Market, Offering};
 use windlass_policies::policy::NamedPolicy;
 use windlass_policies::problems::Problems;
 use windlass_policies::signal::{SignalSpec, standard};
@@ -341,6 +341,8 @@ impl Scenario {
             price: self.cloud.price,
             billing: self.cloud.billing,
             slots: self.workload.slots_per_instance,
+            market: Market::OnDemand,
+            prepaid: 0,
         }
     }
 

@@ -1,6 +1,6 @@
 use super::*;
 use crate::fields::{Document, Fields};
-use crate::model::Billing;
+use crate::model::{Billing, Market};
 use crate::problems::Problems;
 use crate::signal::SignalKind::{Ratio, Total};
 use expect_test::{Expect, expect};
@@ -14,6 +14,8 @@ fn offerings() -> Vec<Offering> {
             minimum: Duration::from_mins(1),
         },
         slots: 1,
+        market: Market::OnDemand,
+        prepaid: 0,
     }]
 }
 

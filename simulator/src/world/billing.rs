@@ -43,6 +43,8 @@ mod tests {
 
     use windlass_policies::units::MicroUsdPerHour;
 
+    use windlass_policies::model::Market;
+
     use super::*;
 
     const SECOND: u64 = 1_000_000;
@@ -91,6 +93,8 @@ mod tests {
             price: MicroUsdPerHour::new(price),
             billing,
             slots: 1,
+            market: Market::OnDemand,
+            prepaid: 0,
         };
         let mut bill = Bill::default();
         for _ in 0..3 {

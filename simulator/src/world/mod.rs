@@ -268,6 +268,7 @@ impl World {
             phase: record.phase(now, lag),
             fenced: record.fenced,
             work: self.work(record),
+            notice: None,
         });
         Ok(Listing {
             instances: instances.collect(),

@@ -9,8 +9,8 @@ use windlass_policies::audit::audit;
 use windlass_policies::memory::Memory;
 use windlass_policies::memory_store::MemoryStore;
 use windlass_policies::model::{
-    Action, Billing, Epoch, FleetError, LaunchToken, Listing, Offering, Outcome, Phase, Reason,
-    Work,
+    Action, Billing, Epoch, FleetError, LaunchToken, Listing, Market, Offering, Outcome, Phase,
+    Reason, Work,
 };
 use windlass_policies::policy::{Fixed, NamedPolicy, Policy, QueueBacklog, TargetTracking};
 use windlass_policies::ports::{
@@ -538,6 +538,8 @@ fn offering() -> Offering {
             minimum: MINUTE,
         },
         slots: 1,
+        market: Market::OnDemand,
+        prepaid: 0,
     }
 }
 

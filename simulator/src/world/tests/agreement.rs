@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
-use windlass_policies::model::{Billing, InstanceId, LaunchToken, Offering, Phase, Work};
+use windlass_policies::model::{Billing, InstanceId, LaunchToken, Market, Offering, Phase, Work};
 use windlass_policies::signal::{Absence, Reading, standard};
 use windlass_policies::units::{MICROS_PER_HOUR, MicroUsdPerHour, Timestamp};
 
@@ -108,6 +108,8 @@ impl Script {
                     minimum: Duration::from_micros(self.minimum),
                 },
                 slots: self.slots,
+                market: Market::OnDemand,
+                prepaid: 0,
             }],
             initial: self.initial,
             listing_lag: Duration::from_micros(self.listing_lag),

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use windlass_policies::model::{Billing, Offering, Phase, Work};
+use windlass_policies::model::{Billing, Market, Offering, Phase, Work};
 use windlass_policies::units::{MicroUsdPerHour, Timestamp};
 
 use super::reference::Reference;
@@ -57,6 +57,8 @@ fn on_world(jobs: &[(u64, u64)]) -> (World, Vec<usize>) {
                 minimum: Duration::ZERO,
             },
             slots: 1,
+            market: Market::OnDemand,
+            prepaid: 0,
         }],
         initial: 5,
         listing_lag: Duration::ZERO,

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use windlass_policies::model::{
-    Action, Billing, Epoch, FleetError, InstanceId, Offering, Outcome, Phase, Work,
+    Action, Billing, Epoch, FleetError, InstanceId, Market, Offering, Outcome, Phase, Work,
 };
 use windlass_policies::ports::{Clock, FleetProvider, MetricSource};
 use windlass_policies::signal::{Absence, Reading, SignalKind, SignalSpec, standard};
@@ -33,6 +33,8 @@ fn offering(name: &str, slots: u32) -> Offering {
             minimum: Duration::from_mins(1),
         },
         slots,
+        market: Market::OnDemand,
+        prepaid: 0,
     }
 }
 
