@@ -3,6 +3,7 @@
 //!
 //! Each provider's table is read in a file of its own.
 
+pub mod process;
 mod simulated;
 
 use std::fs;
@@ -23,6 +24,7 @@ use windlass_policies::spec::{
 };
 use windlass_simulator::scenario::BUILT_IN;
 
+pub use process::ProcessSettings;
 pub use simulated::Simulated;
 
 /// The configuration that is used when none is named: it runs as it stands.
@@ -68,6 +70,8 @@ pub struct Fleet {
 pub enum Provider {
     /// A cloud inside windlass.
     Simulated(Simulated),
+    /// This machine, whose processes they are.
+    Process(ProcessSettings),
 }
 
 impl Provider {
@@ -75,6 +79,7 @@ impl Provider {
     pub fn offerings(&self) -> Vec<Offering> {
         match self {
             Self::Simulated(simulated) => vec![simulated.scenario.offering()],
+            Self::Process(settings) => vec![settings.offering()],
         }
     }
 }
@@ -83,16 +88,18 @@ impl Provider {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Simulated,
+    Process,
 }
 
 /// In the order in which they are listed to people.
-const KINDS: [(&str, Kind); 1] = [("simulated", Kind::Simulated)];
+const KINDS: [(&str, Kind); 2] = [("simulated", Kind::Simulated), ("process", Kind::Process)];
 
 impl Kind {
     /// Reads the provider's own table.
     fn read(self, table: &mut Fields<'_>, folder: &Path) -> Option<Provider> {
         match self {
             Self::Simulated => simulated::read(table, folder).map(Provider::Simulated),
+            Self::Process => process::read(table, folder).map(Provider::Process),
         }
     }
 }

@@ -372,7 +372,9 @@ fn next_due(due: Instant, interval: Duration, now: Instant) -> Instant {
 
 fn taken_over(cycle: &Cycle) -> bool {
     let stale = Outcome::Failed(FleetError::StaleEpoch);
-    cycle.done.iter().any(|(_, outcome)| *outcome == stale)
+    // Some providers refuse even to show a fleet to an older writer.
+    cycle.seen.fleet == Err(FleetError::StaleEpoch)
+        || cycle.done.iter().any(|(_, outcome)| *outcome == stale)
 }
 
 /// One line for the decision, and one for each action that failed.

@@ -67,7 +67,7 @@ impl From<DaemonError> for Failure {
             } => Self::because(Exit::NoInput, "cannot start", error),
             DaemonError::Tail(_)
             | DaemonError::Fleet {
-                source: FleetOpenError::Cloud(_),
+                source: FleetOpenError::Cloud(_) | FleetOpenError::Process(_),
                 ..
             }
             | DaemonError::System(_)

@@ -1,5 +1,6 @@
 //! What owns the instances: one file per provider.
 
+pub mod process;
 pub mod simulated;
 
 use std::path::Path;
@@ -13,6 +14,7 @@ use windlass_simulator::scenario::ScenarioError;
 
 use crate::config::{Fleet, Provider};
 
+use process::{ProcessError, ProcessFleet};
 use simulated::{CloudError, SimulatedFleet};
 
 /// The fleet of whichever provider its configuration names.
@@ -20,6 +22,8 @@ use simulated::{CloudError, SimulatedFleet};
 pub enum AnyFleet {
     /// In a cloud inside windlass; it is its own metric source too.
     Simulated(Rc<SimulatedFleet>),
+    /// Of processes of this machine.
+    Process(Rc<ProcessFleet>),
 }
 
 /// Where a fleet's readings come from.
@@ -27,6 +31,8 @@ pub enum AnyFleet {
 pub enum AnyMetrics {
     /// From the simulated cloud its instances are in.
     Simulated(Rc<SimulatedFleet>),
+    /// From nowhere: no signal of it has a source.
+    Nothing,
 }
 
 /// What the daemon knows when it opens a fleet.
@@ -51,6 +57,9 @@ pub enum FleetOpenError {
     /// The simulated cloud cannot be used.
     #[error(transparent)]
     Cloud(#[from] CloudError),
+    /// Processes cannot be controlled.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
 }
 
 impl AnyFleet {
@@ -58,12 +67,15 @@ impl AnyFleet {
     ///
     /// # Errors
     /// If it cannot be used.
-    #[expect(clippy::unused_async, reason = "a provider may ask a server first")]
     pub async fn open(fleet: &Fleet, opening: Opening<'_>) -> Result<Self, FleetOpenError> {
         match &fleet.provider {
             Provider::Simulated(settings) => {
                 let cloud = simulated::open(&fleet.spec, settings, opening)?;
                 Ok(Self::Simulated(Rc::new(cloud)))
+            }
+            Provider::Process(settings) => {
+                let workers = ProcessFleet::open(&fleet.spec, settings, opening).await?;
+                Ok(Self::Process(workers))
             }
         }
     }
@@ -73,6 +85,7 @@ impl AnyFleet {
     pub fn metrics(&self) -> AnyMetrics {
         match self {
             Self::Simulated(cloud) => AnyMetrics::Simulated(Rc::clone(cloud)),
+            Self::Process(_) => AnyMetrics::Nothing,
         }
     }
 
@@ -81,6 +94,7 @@ impl AnyFleet {
     pub fn speed(&self) -> u32 {
         match self {
             Self::Simulated(cloud) => cloud.speed(),
+            Self::Process(_) => 1,
         }
     }
 }
@@ -89,6 +103,7 @@ impl Clock for AnyFleet {
     fn now(&self) -> Timestamp {
         match self {
             Self::Simulated(cloud) => cloud.now(),
+            Self::Process(workers) => workers.now(),
         }
     }
 }
@@ -97,12 +112,14 @@ impl FleetProvider for AnyFleet {
     async fn list(&self, fleet: &str) -> Result<Listing, FleetError> {
         match self {
             Self::Simulated(cloud) => cloud.list(fleet).await,
+            Self::Process(workers) => workers.list(fleet).await,
         }
     }
 
     async fn apply(&self, fleet: &str, epoch: Epoch, action: &Action) -> Outcome {
         match self {
             Self::Simulated(cloud) => cloud.apply(fleet, epoch, action).await,
+            Self::Process(workers) => workers.apply(fleet, epoch, action).await,
         }
     }
 }
@@ -111,6 +128,7 @@ impl MetricSource for AnyMetrics {
     async fn read(&self, signals: &[SignalSpec], now: Timestamp) -> Readings {
         match self {
             Self::Simulated(cloud) => cloud.read(signals, now).await,
+            Self::Nothing => Readings::new(),
         }
     }
 }

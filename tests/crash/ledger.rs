@@ -341,7 +341,9 @@ fn action(text: &str) -> Action {
 fn world(place: &Place) -> World {
     let config = Config::open(Some(&place.config())).expect("the configuration");
     let fleet = &config.fleets[0];
-    let Provider::Simulated(Simulated { scenario, .. }) = &fleet.provider;
+    let Provider::Simulated(Simulated { scenario, .. }) = &fleet.provider else {
+        panic!("not simulated");
+    };
     let trace = scenario.read_trace().expect("the trace");
     let workload = scenario.build_workload(&trace).expect("jobs");
     scenario
