@@ -9,13 +9,18 @@
 //! only says where its secrets are ([`secret::Secret`]).
 
 mod gather;
+mod http;
+mod http_json;
 mod number;
+mod postgres;
+mod prometheus;
 mod redis;
 pub mod secret;
 mod spec;
 mod tls;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -24,6 +29,10 @@ use windlass_policies::ports::MetricSource;
 use windlass_policies::signal::{Absence, Reading, Readings, SignalSpec};
 use windlass_policies::units::Timestamp;
 
+pub use self::http::{HeaderText, HttpSpec, Login};
+pub use self::http_json::HttpJsonSpec;
+pub use self::postgres::PostgresSpec;
+pub use self::prometheus::{PrometheusRange, PrometheusSpec};
 pub use self::redis::{RedisCount, RedisSpec, ScoreUnit, StreamPart};
 pub use spec::{Declared, SignalSource, SourceSpec, read_signals};
 
@@ -35,12 +44,20 @@ pub struct Sources {
 /// What asks one source for one signal. Each keeps its connection for the next
 /// time, and drops it when anything went wrong.
 enum Reader {
+    HttpJson(http_json::Reader),
+    Postgres(postgres::Reader),
+    Prometheus(prometheus::Reader),
     Redis(redis::Reader),
 }
 
 impl Reader {
-    fn new(spec: &SourceSpec) -> Self {
-        match spec {
+    fn new(source: &SignalSource) -> Self {
+        match &source.spec {
+            SourceSpec::HttpJson(spec) => Self::HttpJson(http_json::Reader::new(spec)),
+            SourceSpec::Postgres(spec) => {
+                Self::Postgres(postgres::Reader::new(spec, source.timeout))
+            }
+            SourceSpec::Prometheus(spec) => Self::Prometheus(prometheus::Reader::new(spec)),
             SourceSpec::Redis(spec) => Self::Redis(redis::Reader::new(spec)),
         }
     }
@@ -49,8 +66,17 @@ impl Reader {
     /// must then work as the first.
     async fn read(&self, now: Timestamp) -> Reading {
         match self {
+            Self::HttpJson(reader) => reader.read(now).await,
+            Self::Postgres(reader) => reader.read(now).await,
+            Self::Prometheus(reader) => reader.read(now).await,
             Self::Redis(reader) => reader.read(now).await,
         }
+    }
+}
+
+impl fmt::Debug for Sources {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_set().entries(self.readers.keys()).finish()
     }
 }
 
@@ -58,7 +84,7 @@ impl Sources {
     /// The sources of `specs`, by signal. Nothing is contacted yet.
     pub fn new(specs: &BTreeMap<String, SignalSource>) -> Self {
         let reader = |(name, source): (&String, &SignalSource)| {
-            (name.clone(), (source.timeout, Reader::new(&source.spec)))
+            (name.clone(), (source.timeout, Reader::new(source)))
         };
         Self {
             readers: specs.iter().map(reader).collect(),

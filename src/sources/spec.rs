@@ -9,6 +9,9 @@ use windlass_policies::fields::Fields;
 use windlass_policies::signal::{SignalKind, SignalSpec};
 use windlass_policies::spec::{FleetSpec, read_signal_of};
 
+use super::http_json::{self, HttpJsonSpec};
+use super::postgres::{self, PostgresSpec};
+use super::prometheus::{self, PrometheusSpec};
 use super::redis::{self, RedisSpec};
 use super::secret::Secret;
 
@@ -24,6 +27,12 @@ pub struct SignalSource {
 /// What is asked for a signal: one variant per source.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SourceSpec {
+    /// A number in a JSON document.
+    HttpJson(HttpJsonSpec),
+    /// A query in `PostgreSQL`.
+    Postgres(PostgresSpec),
+    /// A query in Prometheus.
+    Prometheus(PrometheusSpec),
     /// A list, stream, sorted set or hash in Redis.
     Redis(RedisSpec),
 }
@@ -31,15 +40,26 @@ pub enum SourceSpec {
 /// The word of each source, in the order they are listed to people.
 #[derive(Clone, Copy)]
 enum Word {
+    HttpJson,
+    Postgres,
+    Prometheus,
     Redis,
 }
 
-const WORDS: [(&str, Word); 1] = [("redis", Word::Redis)];
+const WORDS: [(&str, Word); 4] = [
+    ("http_json", Word::HttpJson),
+    ("postgres", Word::Postgres),
+    ("prometheus", Word::Prometheus),
+    ("redis", Word::Redis),
+];
 
 impl Word {
     /// Reads the source's own keys, beside `source`.
     fn read(self, fields: &mut Fields<'_>, folder: &Path) -> Option<SourceSpec> {
         match self {
+            Self::HttpJson => http_json::read_spec(fields, folder).map(SourceSpec::HttpJson),
+            Self::Postgres => postgres::read_spec(fields, folder).map(SourceSpec::Postgres),
+            Self::Prometheus => prometheus::read_spec(fields, folder).map(SourceSpec::Prometheus),
             Self::Redis => redis::read_spec(fields, folder).map(SourceSpec::Redis),
         }
     }
@@ -49,6 +69,7 @@ impl SourceSpec {
     /// What kind of number it gives, where the source itself decides that.
     pub fn kind(&self) -> Option<SignalKind> {
         match self {
+            Self::HttpJson(_) | Self::Postgres(_) | Self::Prometheus(_) => None,
             Self::Redis(spec) => spec.kind(),
         }
     }
@@ -56,6 +77,9 @@ impl SourceSpec {
     /// Every secret it needs.
     pub fn secrets(&self) -> Vec<&Secret> {
         match self {
+            Self::HttpJson(spec) => spec.http.secrets(),
+            Self::Prometheus(spec) => spec.http.secrets(),
+            Self::Postgres(spec) => spec.password.iter().collect(),
             Self::Redis(spec) => spec.password.iter().collect(),
         }
     }
@@ -129,12 +153,15 @@ impl Declared {
             );
             fleet.problem_at(table, message);
         }
-        let sources = self
-            .0
-            .into_iter()
+        self.all().filter(|_| sound)
+    }
+
+    /// The sources that were read; `None` if one of them is wrong.
+    pub fn all(self) -> Option<BTreeMap<String, SignalSource>> {
+        let sources = self.0.into_iter();
+        sources
             .map(|(name, source)| Some((name, source?)))
-            .collect::<Option<_>>()?;
-        sound.then_some(sources)
+            .collect()
     }
 
     /// Reports every source: the signals of a simulated fleet are simulated.
