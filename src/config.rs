@@ -6,6 +6,7 @@
 pub mod process;
 mod simulated;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,10 +21,11 @@ use windlass_policies::problems::Problems;
 use windlass_policies::signal::SignalSpec;
 use windlass_policies::spec::{
     FleetParts, FleetSpec, PoliciesAt, assemble, override_signals, parse_fleet_name, read_drain,
-    read_interval, read_limits, read_objective, read_policies, read_signals,
+    read_interval, read_limits, read_objective, read_policies,
 };
 use windlass_simulator::scenario::BUILT_IN;
 
+use crate::sources::{self, SignalSource};
 pub use process::ProcessSettings;
 pub use simulated::Simulated;
 
@@ -63,6 +65,9 @@ pub struct Fleet {
     pub spec: FleetSpec,
     /// What owns the instances.
     pub provider: Provider,
+    /// Where its signals are read, by name: all of them, or none if its
+    /// provider has them.
+    pub sources: BTreeMap<String, SignalSource>,
 }
 
 /// What owns a fleet's instances.
@@ -201,7 +206,7 @@ fn read_fleet(fleet: &mut Fields<'_>, name: &str, folder: &Path) -> Option<Fleet
     }
     let provider = read_provider(fleet, folder);
     let interval = read_interval(fleet);
-    let declared = read_signals(fleet);
+    let (declared, sources) = sources::read_signals(fleet, folder);
     let source = read_policy_source(fleet, &declared, folder);
     let limits = read_limits(fleet);
     let drain = read_drain(fleet);
@@ -218,8 +223,18 @@ fn read_fleet(fleet: &mut Fields<'_>, name: &str, folder: &Path) -> Option<Fleet
         drain,
         objective,
     };
-    let spec = assemble(fleet, parts)?;
-    Some(Fleet { spec, provider })
+    let spec = assemble(fleet, parts);
+    let sources = match (&provider, &spec) {
+        (Provider::Simulated(_), _) => sources.for_simulated(fleet),
+        (Provider::Process(_), Some(spec)) => sources.for_real(fleet, spec),
+        // Which signals it would have is not known.
+        (Provider::Process(_), None) => None,
+    };
+    Some(Fleet {
+        spec: spec?,
+        provider,
+        sources: sources?,
+    })
 }
 
 /// What owns the instances. The table of another provider is a mistake; if the

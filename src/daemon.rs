@@ -118,12 +118,12 @@ impl Controlled {
             fleet: spec.name.clone(),
             source,
         };
-        let fleet = AnyFleet::open(fleet, opening).await.map_err(failed)?;
+        let opened = AnyFleet::open(fleet, opening).await.map_err(failed)?;
         Ok(Self {
-            metrics: fleet.metrics(),
+            metrics: opened.metrics(fleet),
             spec,
             memory,
-            fleet,
+            fleet: opened,
             nudge: Arc::new(Notify::new()),
         })
     }

@@ -13,6 +13,7 @@ use windlass_policies::units::Timestamp;
 use windlass_simulator::scenario::ScenarioError;
 
 use crate::config::{Fleet, Provider};
+use crate::sources::Sources;
 
 use process::{ProcessError, ProcessFleet};
 use simulated::{CloudError, SimulatedFleet};
@@ -31,8 +32,8 @@ pub enum AnyFleet {
 pub enum AnyMetrics {
     /// From the simulated cloud its instances are in.
     Simulated(Rc<SimulatedFleet>),
-    /// From nowhere: no signal of it has a source.
-    Nothing,
+    /// From the sources of its signals.
+    Sources(Sources),
 }
 
 /// What the daemon knows when it opens a fleet.
@@ -82,10 +83,11 @@ impl AnyFleet {
 
     /// Where the readings of this fleet come from: a simulated fleet's from
     /// its own world, and every other's from the sources of its signals.
-    pub fn metrics(&self) -> AnyMetrics {
+    /// `fleet` is what it was opened with.
+    pub fn metrics(&self, fleet: &Fleet) -> AnyMetrics {
         match self {
             Self::Simulated(cloud) => AnyMetrics::Simulated(Rc::clone(cloud)),
-            Self::Process(_) => AnyMetrics::Nothing,
+            Self::Process(_) => AnyMetrics::Sources(Sources::new(&fleet.sources)),
         }
     }
 
@@ -128,7 +130,7 @@ impl MetricSource for AnyMetrics {
     async fn read(&self, signals: &[SignalSpec], now: Timestamp) -> Readings {
         match self {
             Self::Simulated(cloud) => cloud.read(signals, now).await,
-            Self::Nothing => Readings::new(),
+            Self::Sources(sources) => sources.read(signals, now).await,
         }
     }
 }
