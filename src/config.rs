@@ -3,8 +3,10 @@
 //!
 //! Each provider's table is read in a file of its own.
 
+pub mod ec2;
 pub mod process;
 mod simulated;
+pub mod workers;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,14 +22,17 @@ use windlass_policies::presets;
 use windlass_policies::problems::Problems;
 use windlass_policies::signal::SignalSpec;
 use windlass_policies::spec::{
-    FleetParts, FleetSpec, PoliciesAt, assemble, override_signals, parse_fleet_name, read_drain,
-    read_interval, read_limits, read_objective, read_policies,
+    Drain, FleetParts, FleetSpec, PoliciesAt, assemble, override_signals, parse_fleet_name,
+    read_drain, read_interval, read_limits, read_objective, read_policies,
 };
 use windlass_simulator::scenario::BUILT_IN;
 
+use crate::aws::settings::AwsSettings;
 use crate::sources::{self, SignalSource};
+pub use ec2::Ec2Settings;
 pub use process::ProcessSettings;
 pub use simulated::Simulated;
+pub use workers::WorkersSettings;
 
 /// The configuration that is used when none is named: it runs as it stands.
 pub const EXAMPLE: &str = include_str!("../config.example.toml");
@@ -45,6 +50,8 @@ const KEEP_DEFAULT: Duration = Duration::from_hours(30 * 24);
 pub struct Config {
     /// Where history is written.
     pub store: StoreConfig,
+    /// How AWS is reached, if anything is there.
+    pub aws: AwsSettings,
     /// What is controlled, sorted by name; at least one.
     pub fleets: Vec<Fleet>,
 }
@@ -77,6 +84,8 @@ pub enum Provider {
     Simulated(Simulated),
     /// This machine, whose processes they are.
     Process(ProcessSettings),
+    /// EC2, where windlass launches and ends instances itself.
+    Ec2(Ec2Settings),
 }
 
 impl Provider {
@@ -85,6 +94,7 @@ impl Provider {
         match self {
             Self::Simulated(simulated) => vec![simulated.scenario.offering()],
             Self::Process(settings) => vec![settings.offering()],
+            Self::Ec2(settings) => settings.offerings(),
         }
     }
 }
@@ -94,10 +104,15 @@ impl Provider {
 enum Kind {
     Simulated,
     Process,
+    Ec2,
 }
 
 /// In the order in which they are listed to people.
-const KINDS: [(&str, Kind); 2] = [("simulated", Kind::Simulated), ("process", Kind::Process)];
+const KINDS: [(&str, Kind); 3] = [
+    ("simulated", Kind::Simulated),
+    ("process", Kind::Process),
+    ("ec2", Kind::Ec2),
+];
 
 impl Kind {
     /// Reads the provider's own table.
@@ -105,6 +120,7 @@ impl Kind {
         match self {
             Self::Simulated => simulated::read(table, folder).map(Provider::Simulated),
             Self::Process => process::read(table, folder).map(Provider::Process),
+            Self::Ec2 => ec2::read(table, folder).map(Provider::Ec2),
         }
     }
 }
@@ -161,6 +177,7 @@ impl Config {
     pub fn parse(text: &str, folder: &Path) -> Result<Self, Problems> {
         Document::parse(text)?.read(|fields| {
             let store = fields.table_or_empty("store", |store| Some(read_store(store, folder)));
+            let aws = AwsSettings::read(fields);
             let fleets =
                 fields.named_tables("fleet", |name, fleet| read_fleet(fleet, name, folder));
             // A fleet that is there and wrong has been reported already.
@@ -177,6 +194,7 @@ impl Config {
             }
             Some(Self {
                 store: store?,
+                aws,
                 fleets,
             })
         })
@@ -212,6 +230,7 @@ fn read_fleet(fleet: &mut Fields<'_>, name: &str, folder: &Path) -> Option<Fleet
     let drain = read_drain(fleet);
     let objective = read_objective(fleet);
     let (provider, source) = (provider?, source?);
+    refuse_endless_drains(fleet, &provider, drain);
     let parts = FleetParts {
         name: named.ok()?,
         interval,
@@ -226,15 +245,32 @@ fn read_fleet(fleet: &mut Fields<'_>, name: &str, folder: &Path) -> Option<Fleet
     let spec = assemble(fleet, parts);
     let sources = match (&provider, &spec) {
         (Provider::Simulated(_), _) => sources.for_simulated(fleet),
-        (Provider::Process(_), Some(spec)) => sources.for_real(fleet, spec),
+        (Provider::Process(_) | Provider::Ec2(_), Some(spec)) => sources.for_real(fleet, spec),
         // Which signals it would have is not known.
-        (Provider::Process(_), None) => None,
+        (Provider::Process(_) | Provider::Ec2(_), None) => None,
     };
     Some(Fleet {
         spec: spec?,
         provider,
         sources: sources?,
     })
+}
+
+/// A fleet whose workers are never heard of can only end an instance when its
+/// drain deadline has passed.
+fn refuse_endless_drains(fleet: &mut Fields<'_>, provider: &Provider, drain: Drain) {
+    let silent = match provider {
+        Provider::Ec2(settings) => settings.workers == WorkersSettings::None,
+        Provider::Simulated(_) | Provider::Process(_) => false,
+    };
+    if silent && drain.deadline.is_none() {
+        let path = format!("{}.deadline", fleet.path_of("drain"));
+        fleet.problem_at(
+            path,
+            "missing; with workers = \"none\" nobody says that a worker is idle, so an instance is \
+             only ever ended past its deadline",
+        );
+    }
 }
 
 /// What owns the instances. The table of another provider is a mistake; if the

@@ -27,7 +27,7 @@ use windlass_policies::units::Timestamp;
 use crate::chain;
 use crate::clock;
 use crate::config::{Config, Fleet};
-use crate::fleets::{AnyFleet, AnyMetrics, FleetOpenError, Opening};
+use crate::fleets::{AnyFleet, AnyMetrics, FleetOpenError, Opening, Shared};
 use crate::schedule::{Scheduler, Wake};
 use crate::store::{OpenError, SqliteStore};
 
@@ -76,9 +76,11 @@ pub fn run(config: &Config, mode: Mode, once: bool) -> Result<End, DaemonError> 
     let store = Rc::new(SqliteStore::open(&config.store.path, clock::now())?);
     info!(store = %config.store.path.display(), epoch = store.epoch().0, fleets = config.fleets.len(), "started");
     let end = LocalSet::new().block_on(&runtime, async {
+        let shared = Shared::new(&config.aws);
         let mut controlled = Vec::new();
         for fleet in &config.fleets {
-            controlled.push(Controlled::open(fleet, &config.store.path, &store).await?);
+            let path = &config.store.path;
+            controlled.push(Controlled::open(fleet, path, &store, &shared).await?);
         }
         control(config, store, controlled, signals, mode, once).await
     })?;
@@ -100,6 +102,7 @@ impl Controlled {
         fleet: &Fleet,
         store_path: &Path,
         store: &SqliteStore,
+        shared: &Shared,
     ) -> Result<Self, DaemonError> {
         let spec = fleet.spec.clone();
         let tail = store.tail(&spec.name)?;
@@ -108,11 +111,14 @@ impl Controlled {
         if let Some(at) = latest {
             info!(fleet = %spec.name, cycle = memory.cycle, %at, "going on from what was written");
         }
+        let nudge = Arc::new(Notify::new());
         let opening = Opening {
             store_path,
             store_id: store.store_id(),
             epoch: store.epoch(),
             latest,
+            shared,
+            nudge: &nudge,
         };
         let failed = |source| DaemonError::Fleet {
             fleet: spec.name.clone(),
@@ -124,7 +130,7 @@ impl Controlled {
             spec,
             memory,
             fleet: opened,
-            nudge: Arc::new(Notify::new()),
+            nudge,
         })
     }
 

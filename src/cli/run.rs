@@ -66,10 +66,7 @@ impl From<DaemonError> for Failure {
                 ..
             } => Self::because(Exit::NoInput, "cannot start", error),
             DaemonError::Tail(_)
-            | DaemonError::Fleet {
-                source: FleetOpenError::Cloud(_) | FleetOpenError::Process(_),
-                ..
-            }
+            | DaemonError::Fleet { .. }
             | DaemonError::System(_)
             | DaemonError::Scheduler(_) => Self::because(Exit::Unavailable, "cannot start", error),
         }

@@ -1,10 +1,18 @@
 //! What owns the instances: one file per provider.
 
+#[cfg(feature = "aws")]
+pub mod ec2;
 pub mod process;
 pub mod simulated;
+pub mod workers;
 
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+#[cfg(feature = "aws")]
+use tokio::sync::OnceCell;
 
 use windlass_policies::model::{Action, Epoch, FleetError, Listing, Outcome};
 use windlass_policies::ports::{Clock, FleetProvider, MetricSource};
@@ -12,9 +20,14 @@ use windlass_policies::signal::{Readings, SignalSpec};
 use windlass_policies::units::Timestamp;
 use windlass_simulator::scenario::ScenarioError;
 
+use crate::aws::settings::AwsSettings;
+#[cfg(feature = "aws")]
+use crate::aws::{client::ClientError, shared::Aws};
 use crate::config::{Fleet, Provider};
 use crate::sources::Sources;
 
+#[cfg(feature = "aws")]
+use ec2::Ec2Fleet;
 use process::{ProcessError, ProcessFleet};
 use simulated::{CloudError, SimulatedFleet};
 
@@ -25,6 +38,44 @@ pub enum AnyFleet {
     Simulated(Rc<SimulatedFleet>),
     /// Of processes of this machine.
     Process(Rc<ProcessFleet>),
+    /// Of instances on EC2.
+    #[cfg(feature = "aws")]
+    Ec2(Box<Ec2Fleet>),
+}
+
+/// What the fleets of a daemon share, opened when the first of them needs it.
+#[derive(Debug)]
+pub struct Shared {
+    #[cfg(feature = "aws")]
+    settings: AwsSettings,
+    #[cfg(feature = "aws")]
+    aws: OnceCell<Rc<Aws>>,
+}
+
+impl Shared {
+    /// Nothing yet; AWS will be reached as `aws` says.
+    #[cfg_attr(
+        not(feature = "aws"),
+        expect(unused_variables, reason = "this build reaches no AWS")
+    )]
+    pub fn new(aws: &AwsSettings) -> Self {
+        Self {
+            #[cfg(feature = "aws")]
+            settings: aws.clone(),
+            #[cfg(feature = "aws")]
+            aws: OnceCell::new(),
+        }
+    }
+
+    /// AWS.
+    ///
+    /// # Errors
+    /// If no region is found.
+    #[cfg(feature = "aws")]
+    pub async fn aws(&self) -> Result<Rc<Aws>, ClientError> {
+        let open = || async { Aws::open(&self.settings).await.map(Rc::new) };
+        self.aws.get_or_try_init(open).await.map(Rc::clone)
+    }
 }
 
 /// Where a fleet's readings come from.
@@ -47,6 +98,10 @@ pub struct Opening<'a> {
     pub epoch: Epoch,
     /// The latest time in the fleet's history.
     pub latest: Option<Timestamp>,
+    /// What its fleets share.
+    pub shared: &'a Shared,
+    /// Makes the fleet's next cycle come at once.
+    pub nudge: &'a Arc<Notify>,
 }
 
 /// Why a fleet's provider cannot be used.
@@ -61,6 +116,13 @@ pub enum FleetOpenError {
     /// Processes cannot be controlled.
     #[error(transparent)]
     Process(#[from] ProcessError),
+    /// AWS cannot be reached at all.
+    #[cfg(feature = "aws")]
+    #[error(transparent)]
+    Aws(#[from] ClientError),
+    /// This build has no AWS.
+    #[error("this windlass was built without AWS; use one with the feature `aws`")]
+    NoAws,
 }
 
 impl AnyFleet {
@@ -78,6 +140,14 @@ impl AnyFleet {
                 let workers = ProcessFleet::open(&fleet.spec, settings, opening).await?;
                 Ok(Self::Process(workers))
             }
+            #[cfg(feature = "aws")]
+            Provider::Ec2(settings) => {
+                let aws = opening.shared.aws().await?;
+                let fleet = Ec2Fleet::open(&fleet.spec, settings, &aws, opening);
+                Ok(Self::Ec2(Box::new(fleet)))
+            }
+            #[cfg(not(feature = "aws"))]
+            Provider::Ec2(_) => Err(FleetOpenError::NoAws),
         }
     }
 
@@ -88,6 +158,8 @@ impl AnyFleet {
         match self {
             Self::Simulated(cloud) => AnyMetrics::Simulated(Rc::clone(cloud)),
             Self::Process(_) => AnyMetrics::Sources(Sources::new(&fleet.sources)),
+            #[cfg(feature = "aws")]
+            Self::Ec2(_) => AnyMetrics::Sources(Sources::new(&fleet.sources)),
         }
     }
 
@@ -97,6 +169,8 @@ impl AnyFleet {
         match self {
             Self::Simulated(cloud) => cloud.speed(),
             Self::Process(_) => 1,
+            #[cfg(feature = "aws")]
+            Self::Ec2(_) => 1,
         }
     }
 }
@@ -106,6 +180,8 @@ impl Clock for AnyFleet {
         match self {
             Self::Simulated(cloud) => cloud.now(),
             Self::Process(workers) => workers.now(),
+            #[cfg(feature = "aws")]
+            Self::Ec2(instances) => instances.now(),
         }
     }
 }
@@ -115,6 +191,8 @@ impl FleetProvider for AnyFleet {
         match self {
             Self::Simulated(cloud) => cloud.list(fleet).await,
             Self::Process(workers) => workers.list(fleet).await,
+            #[cfg(feature = "aws")]
+            Self::Ec2(instances) => instances.list(fleet).await,
         }
     }
 
@@ -122,6 +200,8 @@ impl FleetProvider for AnyFleet {
         match self {
             Self::Simulated(cloud) => cloud.apply(fleet, epoch, action).await,
             Self::Process(workers) => workers.apply(fleet, epoch, action).await,
+            #[cfg(feature = "aws")]
+            Self::Ec2(instances) => instances.apply(fleet, epoch, action).await,
         }
     }
 }
