@@ -4,6 +4,8 @@
 //! Each provider's table is read in a file of its own.
 
 pub mod ec2;
+#[cfg(test)]
+mod ec2_tests;
 pub mod process;
 mod simulated;
 pub mod workers;

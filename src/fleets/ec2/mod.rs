@@ -296,7 +296,7 @@ impl Ec2Fleet {
     }
 
     async fn tag_fence(&self, epoch: Epoch, instance: &InstanceId) -> Result<Fence, FleetError> {
-        let fence = Fence::new(epoch, self.clock.now());
+        let fence = Fence::new(epoch, self.region.now());
         let tag = Tag::builder().key(TAG_FENCE).value(fence.as_str()).build();
         self.take(&[(Bucket::CreateTags, 1)])?;
         let call = self.region.ec2().create_tags().resources(instance.as_str());
@@ -354,7 +354,8 @@ impl Ec2Fleet {
 
     /// What a failed call says of `instance`: EC2 may not know a young one yet.
     fn failed(&self, instance: &InstanceId, error: FleetError) -> FleetError {
-        let young = |known: &Known| self.clock.now().since(known.launched_at) < UNKNOWN_AT_FIRST;
+        let now = self.region.now();
+        let young = |known: &Known| now.since(known.launched_at) < UNKNOWN_AT_FIRST;
         match error {
             FleetError::NotFound if self.known.borrow().get(instance).is_some_and(young) => {
                 FleetError::Unknown(format!("EC2 does not know {instance} everywhere yet"))
