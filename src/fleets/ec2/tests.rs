@@ -429,7 +429,12 @@ fn a_thousand_fleets_cost_as_many_calls_as_one() {
 #[test]
 fn a_page_that_fails_is_no_listing() {
     let item = item("i-1", "running", &[("windlass:fleet", "f")]);
+    let whole = "<DescribeInstancesResponse><reservationSet/></DescribeInstancesResponse>";
     for (second, expected) in [
+        (
+            Reply::new(200, &whole[..whole.len() - 20]),
+            "unreachable: HTTP 200: response error: the answer of AWS was cut off",
+        ),
         (refusal(503, "RequestLimitExceeded"), "throttled"),
         (
             refusal(500, "InternalError"),
