@@ -13,6 +13,8 @@
 mod folder;
 mod state;
 mod system;
+#[cfg(test)]
+mod tests;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
