@@ -20,6 +20,8 @@ use windlass_simulator::random::Stream;
 mod daemon;
 #[path = "crash/ledger.rs"]
 mod ledger;
+#[path = "crash/workers.rs"]
+mod workers;
 
 use daemon::{FLEET, Place};
 use ledger::{After, Ledger};
