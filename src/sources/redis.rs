@@ -21,8 +21,7 @@ use windlass_policies::signal::{Absence, Completeness, Reading, Sample, SignalKi
 use windlass_policies::units::{MICROS_PER_SEC, Timestamp};
 
 use super::secret::{Secret, read_secret};
-use super::{number, sampled, tls, unreachable_because, unusable};
-use crate::chain;
+use super::{because, number, sampled, tls, unreachable_because, unusable};
 
 /// What is asked of a Redis server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -261,8 +260,8 @@ impl Reader {
                 self.connection.set(Some(connection));
                 reading
             }
-            Err(error) if is_broken(&error) => unreachable_because(chain(&error).to_string()),
-            Err(error) => unusable(chain(&error).to_string()),
+            Err(error) if is_broken(&error) => unreachable_because(because(&error)),
+            Err(error) => unusable(because(&error)),
         }
     }
 
@@ -289,7 +288,7 @@ impl Reader {
         } else {
             ConnectionAddr::Tcp(host, spec.port)
         };
-        let said = |error: RedisError| chain(&error).to_string();
+        let said = |error: RedisError| because(&error);
         let info = address
             .into_connection_info()
             .map_err(said)?
