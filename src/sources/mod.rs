@@ -17,6 +17,7 @@ mod prometheus;
 mod redis;
 pub mod secret;
 mod spec;
+mod sqlite;
 mod tls;
 
 use std::collections::BTreeMap;
@@ -35,6 +36,7 @@ pub use self::http_json::HttpJsonSpec;
 pub use self::postgres::PostgresSpec;
 pub use self::prometheus::{PrometheusRange, PrometheusSpec};
 pub use self::redis::{RedisCount, RedisSpec, ScoreUnit, StreamPart};
+pub use self::sqlite::SqliteSpec;
 pub use spec::{Declared, SignalSource, SourceSpec, read_signals};
 
 /// The sources of one fleet's signals, connected when they are first read.
@@ -49,6 +51,7 @@ enum Reader {
     Postgres(postgres::Reader),
     Prometheus(prometheus::Reader),
     Redis(redis::Reader),
+    Sqlite(sqlite::Reader),
 }
 
 impl Reader {
@@ -60,6 +63,7 @@ impl Reader {
             }
             SourceSpec::Prometheus(spec) => Self::Prometheus(prometheus::Reader::new(spec)),
             SourceSpec::Redis(spec) => Self::Redis(redis::Reader::new(spec)),
+            SourceSpec::Sqlite(spec) => Self::Sqlite(sqlite::Reader::new(spec, source.timeout)),
         }
     }
 
@@ -71,6 +75,7 @@ impl Reader {
             Self::Postgres(reader) => reader.read(now).await,
             Self::Prometheus(reader) => reader.read(now).await,
             Self::Redis(reader) => reader.read(now).await,
+            Self::Sqlite(reader) => reader.read(now).await,
         }
     }
 }

@@ -14,6 +14,7 @@ use super::postgres::{self, PostgresSpec};
 use super::prometheus::{self, PrometheusSpec};
 use super::redis::{self, RedisSpec};
 use super::secret::Secret;
+use super::sqlite::{self, SqliteSpec};
 
 /// Where one signal is read, and how long that may take.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,6 +36,8 @@ pub enum SourceSpec {
     Prometheus(PrometheusSpec),
     /// A list, stream, sorted set or hash in Redis.
     Redis(RedisSpec),
+    /// A query in an `SQLite` file.
+    Sqlite(SqliteSpec),
 }
 
 /// The word of each source, in the order they are listed to people.
@@ -44,13 +47,15 @@ enum Word {
     Postgres,
     Prometheus,
     Redis,
+    Sqlite,
 }
 
-const WORDS: [(&str, Word); 4] = [
+const WORDS: [(&str, Word); 5] = [
     ("http_json", Word::HttpJson),
     ("postgres", Word::Postgres),
     ("prometheus", Word::Prometheus),
     ("redis", Word::Redis),
+    ("sqlite", Word::Sqlite),
 ];
 
 impl Word {
@@ -61,6 +66,7 @@ impl Word {
             Self::Postgres => postgres::read_spec(fields, folder).map(SourceSpec::Postgres),
             Self::Prometheus => prometheus::read_spec(fields, folder).map(SourceSpec::Prometheus),
             Self::Redis => redis::read_spec(fields, folder).map(SourceSpec::Redis),
+            Self::Sqlite => sqlite::read_spec(fields, folder).map(SourceSpec::Sqlite),
         }
     }
 }
@@ -69,7 +75,7 @@ impl SourceSpec {
     /// What kind of number it gives, where the source itself decides that.
     pub fn kind(&self) -> Option<SignalKind> {
         match self {
-            Self::HttpJson(_) | Self::Postgres(_) | Self::Prometheus(_) => None,
+            Self::HttpJson(_) | Self::Postgres(_) | Self::Prometheus(_) | Self::Sqlite(_) => None,
             Self::Redis(spec) => spec.kind(),
         }
     }
@@ -81,6 +87,7 @@ impl SourceSpec {
             Self::Prometheus(spec) => spec.http.secrets(),
             Self::Postgres(spec) => spec.password.iter().collect(),
             Self::Redis(spec) => spec.password.iter().collect(),
+            Self::Sqlite(_) => Vec::new(),
         }
     }
 }
