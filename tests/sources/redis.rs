@@ -11,15 +11,15 @@ use crate::servers::{Certificates, Server, free_port, program};
 use crate::{Signals, absent, runtime, wait_until};
 
 /// A Redis server with nothing in it.
-struct Redis {
-    server: Server,
-    port: u16,
+pub(crate) struct Redis {
+    pub(crate) server: Server,
+    pub(crate) port: u16,
     folder: TempDir,
     arguments: Vec<String>,
 }
 
 impl Redis {
-    fn start(more: &[&str]) -> Option<Self> {
+    pub(crate) fn start(more: &[&str]) -> Option<Self> {
         let port = free_port();
         Self::start_on(port, &["--port", &port.to_string()], more)
     }
@@ -73,7 +73,7 @@ impl Redis {
         said
     }
 
-    fn wait(&self, runtime: &tokio::runtime::Runtime) {
+    pub(crate) fn wait(&self, runtime: &tokio::runtime::Runtime) {
         wait_until(runtime, "redis-server", |_| {
             let said = self.tell(&["PING"]);
             said.contains("PONG") || said.contains("NOAUTH")
