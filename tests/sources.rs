@@ -148,11 +148,12 @@ fn a_slow_source_delays_nobody_beyond_its_timeout() {
         quick.url("/")
     );
     for number in 0..10 {
-        text += &format!(
+        let slow = format!(
             "[signals.slow{number}]\nkind = \"total\"\nsource = \"http_json\"\nurl = \"{}\"\n\
              pointer = \"\"\ntimeout = \"300ms\"\n",
             silent.url("/")
         );
+        text.push_str(&slow);
     }
     let signals = Signals::of(&text);
     let began = Instant::now();

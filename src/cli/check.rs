@@ -219,13 +219,14 @@ fn check_config(file: &Path, text: &str) -> Verdict {
                 .map(|fleet| fleet.spec.name.as_str())
                 .collect();
             let missing = config.fleets.iter().flat_map(Fleet::missing_secrets);
-            let warnings: String = missing
+            let warnings: Vec<String> = missing
                 .map(|(key, why)| {
-                    format!("\n{name}: warning: {key}: {why} here; without it the signal is absent")
+                    format!("{name}: warning: {key}: {why} here; without it the signal is absent")
                 })
                 .collect();
             let names = names.join(", ");
-            Verdict::well(format!("{name}: all well: {fleets} ({names}){warnings}"))
+            let well = format!("{name}: all well: {fleets} ({names})");
+            Verdict::well([vec![well], warnings].concat().join("\n"))
         }
         Err(ConfigError::Wrong { file, problems }) => Verdict {
             exit: Exit::Usage,

@@ -85,7 +85,7 @@ fn serve(
         Reply::Endless => {
             stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
             loop {
-                stream.write_all(&[b' '; 65_536])?;
+                stream.write_all(&[b' '; 8_192])?;
             }
         }
     }
