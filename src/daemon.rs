@@ -109,6 +109,9 @@ impl Controlled {
         store: &SqliteStore,
     ) -> Result<Self, DaemonError> {
         let spec = fleet.spec.clone();
+        for (signal, why) in fleet.missing_secrets() {
+            warn!(fleet = %spec.name, %signal, %why, "a signal stays absent without its secret");
+        }
         let tail = store.tail(&spec.name)?;
         let memory = Memory::rebuild(&spec, store.store_id(), store.epoch(), &tail);
         let latest = latest(&tail);

@@ -7,6 +7,7 @@ use std::path::Path;
 use tempfile::TempDir;
 use windlass::config::{Config, ConfigError};
 use windlass_policies::cases;
+use windlass_policies::fields::Document;
 use windlass_policies::policy_file;
 use windlass_simulator::scenario::Scenario;
 
@@ -116,7 +117,18 @@ fn toml(there: &Path, block: &Block, kind: Option<&str>, file: Option<&str>) -> 
                 .map(|_| ())
                 .map_err(|error| windlass::chain(&error).to_string())
         }
-        _ => Err("say after `toml` whether it is config, policy or scenario".into()),
+        // The `[signals.NAME]` tables of a fleet that is not simulated.
+        Some("signals") => {
+            let read = Document::parse(&block.body).and_then(|document| {
+                document.read(|fields| {
+                    let (_, declared) = windlass::sources::read_signals(fields, there);
+                    declared.all()
+                })
+            });
+            read.map(|_| ())
+                .map_err(|problems| problems.in_file("signals"))
+        }
+        _ => Err("say after `toml` whether it is config, policy, scenario or signals".into()),
     }
 }
 
