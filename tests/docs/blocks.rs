@@ -28,7 +28,7 @@ struct Block {
 }
 
 /// Runs the blocks of the page `name`. Files that a block names stay for the
-/// blocks after it; the example and the traces are there from the beginning.
+/// blocks after it; the example, the tour's files and the traces are there from the beginning.
 pub(crate) fn run(name: &str, text: &str) -> Run {
     let folder = TempDir::new().expect("a folder");
     let there = folder.path();
@@ -37,6 +37,11 @@ pub(crate) fn run(name: &str, text: &str) -> Run {
         there.join("config.example.toml"),
     )
     .expect("copied");
+    // Copied: what grows beside it is not for the repository.
+    fs::create_dir_all(there.join("docs/tour")).expect("made");
+    for file in ["docs/tour/fleet.toml", "docs/tour/jobs.py"] {
+        fs::copy(root().join(file), there.join(file)).expect("copied");
+    }
     symlink(root().join("simulator"), there.join("simulator")).expect("linked");
     let mut run = Run {
         problems: Vec::new(),
