@@ -286,6 +286,10 @@ fn slow_locked_and_lost_servers_are_absent() {
     postgres.tell(&format!("SELECT pg_terminate_backend({first})"));
     count.expect(&runtime, 1.0);
     postgres.server.kill();
+    // The process behind a connection outlives its parent for a moment.
+    wait_until(&runtime, "the end of its children", |runtime| {
+        matches!(runtime.block_on(count.read()), Reading::Absent(_))
+    });
     count.expect_absent(&runtime, "unreachable");
     postgres.restart();
     postgres.wait(&runtime);
