@@ -260,7 +260,8 @@ impl Reader {
                 ];
                 let process = text.contains("[fleet.f.process]");
                 let others = missing.iter().filter(|(header, _)| {
-                    !text.contains(header) && !(process && header.contains("simulated"))
+                    let of_another = process && header.contains("simulated");
+                    !(text.contains(header) || of_another)
                 });
                 let others: String = others.map(|(_, table)| *table).collect();
                 told(Config::parse(&format!("{text}{others}"), Path::new("")))
