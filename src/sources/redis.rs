@@ -16,8 +16,7 @@ use windlass_policies::signal::{Absence, Completeness, Reading, Sample, SignalKi
 use windlass_policies::units::{MICROS_PER_SEC, Timestamp};
 
 use super::redis_server::{RedisServer, is_broken};
-use super::{number, sampled, unreachable_because, unusable};
-use crate::chain;
+use super::{because, number, sampled, unreachable_because, unusable};
 
 /// What is asked of a Redis server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -149,8 +148,10 @@ fn read_count(fields: &mut Fields<'_>) -> Option<RedisCount> {
             })
         }
         _ => {
-            // Reported; whose keys the others are is not known.
-            fields.accept_unknown_keys();
+            // Reported; any of the keys beside them may be meant.
+            for key in ["group", "count", "due", "field", "time_field"] {
+                let _known = fields.raw(key);
+            }
             None
         }
     }
@@ -195,8 +196,8 @@ impl Reader {
                 self.connection.set(Some(connection));
                 reading
             }
-            Err(error) if is_broken(&error) => unreachable_because(chain(&error).to_string()),
-            Err(error) => unusable(chain(&error).to_string()),
+            Err(error) if is_broken(&error) => unreachable_because(because(&error)),
+            Err(error) => unusable(because(&error)),
         }
     }
 

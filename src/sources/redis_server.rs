@@ -11,8 +11,7 @@ use redis::{
 use windlass_policies::fields::Fields;
 
 use super::secret::{Secret, read_secret};
-use super::tls;
-use crate::chain;
+use super::{because, tls};
 
 /// Where a Redis server is and as whom it is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,7 +99,7 @@ impl RedisServer {
         } else {
             ConnectionAddr::Tcp(host, spec.port)
         };
-        let said = |error: RedisError| chain(&error).to_string();
+        let said = |error: RedisError| because(&error);
         let info = address
             .into_connection_info()
             .map_err(said)?

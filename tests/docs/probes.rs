@@ -46,6 +46,26 @@ const TEMPLATES: &[Template] = &[
         "[fleet.f]\nprovider = \"simulated\"\n[fleet.f.simulated]\n@\nscenario = \"builtin:web-week\"\n",
     ),
     config(
+        "`[fleet.NAME.process]`",
+        "[fleet.f]\nprovider = \"process\"\n[fleet.f.process]\n@\ncommand = [\"true\"]\n[[fleet.f.policy]]\nkind = \"fixed\"\ninstances = 1\n",
+    ),
+    config(
+        "`[aws]`",
+        "[aws]\n@\nconnect_timeout = \"100ms\"\nread_timeout = \"100ms\"\n[fleet.f]\nprovider = \"simulated\"\n",
+    ),
+    config(
+        "`[fleet.NAME.ec2]`",
+        "[fleet.f]\nprovider = \"ec2\"\n[fleet.f.ec2]\n@\nlaunch_template = \"t\"\nworkers = \"tags\"\n[[fleet.f.ec2.offering]]\nname = \"a\"\ntypes = [\"t3.small\"]\nusd_per_hour = 1\n[[fleet.f.policy]]\nkind = \"fixed\"\ninstances = 1\n",
+    ),
+    config(
+        "`[[fleet.NAME.ec2.offering]]`",
+        "[fleet.f]\nprovider = \"ec2\"\n[fleet.f.ec2]\nlaunch_template = \"t\"\nworkers = \"tags\"\n[[fleet.f.ec2.offering]]\n@\nname = \"a\"\ntypes = [\"t3.small\"]\nusd_per_hour = 1\n[[fleet.f.policy]]\nkind = \"fixed\"\ninstances = 1\n",
+    ),
+    config(
+        "`[fleet.NAME.ec2.redis]`",
+        "[fleet.f]\nprovider = \"ec2\"\n[fleet.f.ec2]\nlaunch_template = \"t\"\nworkers = \"redis\"\n[fleet.f.ec2.redis]\n@\nurl = \"redis://h\"\n[[fleet.f.ec2.offering]]\nname = \"a\"\ntypes = [\"t3.small\"]\nusd_per_hour = 1\n[[fleet.f.policy]]\nkind = \"fixed\"\ninstances = 1\n",
+    ),
+    config(
         "`[fleet.NAME.objective]`",
         "[fleet.f]\nprovider = \"simulated\"\n[fleet.f.objective]\n@\n",
     ),
@@ -254,7 +274,11 @@ impl Reader {
                     ("[fleet.f.limits]", LIMITS),
                     ("[[fleet.f.policy]]", POLICY),
                 ];
-                let others = missing.iter().filter(|(header, _)| !text.contains(header));
+                let process = text.contains("[fleet.f.process]");
+                let others = missing.iter().filter(|(header, _)| {
+                    let of_another = process && header.contains("simulated");
+                    !(text.contains(header) || of_another)
+                });
                 let others: String = others.map(|(_, table)| *table).collect();
                 told(Config::parse(&format!("{text}{others}"), Path::new("")))
             }

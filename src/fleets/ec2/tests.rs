@@ -433,7 +433,8 @@ fn a_page_that_fails_is_no_listing() {
     for (second, expected) in [
         (
             Reply::new(200, &whole[..whole.len() - 20]),
-            "unreachable: HTTP 200: response error: the answer of AWS was cut off",
+            "unreachable: HTTP 200: response error: WholeAnswer read_after_deserialization \
+             interceptor encountered an error: the answer of AWS was cut off",
         ),
         (refusal(503, "RequestLimitExceeded"), "throttled"),
         (
