@@ -164,6 +164,7 @@ fn affordable(limits: &Limits, situation: &Situation) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spec::Strays;
     use std::time::Duration;
 
     fn limits() -> Limits {
@@ -180,6 +181,8 @@ mod tests {
             breaker_failures: 3,
             observe_cycles: 2,
             listing_patience: Duration::from_mins(10),
+            strays: Strays::Adopt,
+            strays_confirmations: Limits::STRAYS_CONFIRMATIONS,
         }
     }
 

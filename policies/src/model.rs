@@ -127,12 +127,19 @@ pub struct Offering {
     /// Jobs one instance works on at a time; at least 1.
     pub slots: u32,
     /// On which terms it is bought.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub market: Market,
     /// How many of them are paid for already, whether they run or not:
     /// reserved instances and savings plans.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub prepaid: u32,
+}
+
+/// Whether `value` need not be written: what a reader puts in its place is the
+/// same. Records and fingerprints so stay as they were before there was such a
+/// field.
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// Where an instance stands, by the provider's listing.

@@ -15,7 +15,7 @@ use windlass_policies::model::{
 };
 use windlass_policies::policy::{Fixed, NamedPolicy, Policy, QueueBacklog};
 use windlass_policies::signal::{Absence, Reading, Readings, SignalKind, SignalSpec};
-use windlass_policies::spec::{Drain, FleetSpec, Limits, Objective};
+use windlass_policies::spec::{Drain, FleetSpec, Limits, Mix, Objective, Spot, Strays};
 use windlass_policies::units::{MicroUsdPerHour, Timestamp};
 
 const NOW: Timestamp = Timestamp::from_secs(100_000);
@@ -62,7 +62,11 @@ fn spec(policies: Vec<NamedPolicy>) -> FleetSpec {
             breaker_failures: 3,
             observe_cycles: 0,
             listing_patience: Duration::from_mins(10),
+            strays: Strays::Adopt,
+            strays_confirmations: Limits::STRAYS_CONFIRMATIONS,
         },
+        mix: Mix::default(),
+        spot: Spot::default(),
         drain: Drain {
             deadline: Some(Duration::from_hours(1)),
             busy: true,
