@@ -113,8 +113,8 @@ fn recorded(spec: &FleetSpec) -> (TempDir, SqliteStore) {
         store
             .append(&spec.name, &Record::Decided(Box::new(decided)))
             .expect("written");
-        memory.look(&spec.limits, &seen);
-        memory.plan(&decision);
+        memory.look(&spec, &seen);
+        memory.plan(&decision, &seen);
     }
     (directory, store)
 }

@@ -101,8 +101,8 @@ fn cycle(
     answer: impl Fn(&Action) -> Option<Outcome>,
 ) -> Decision {
     let decision = decide(spec, memory, seen);
-    memory.look(&spec.limits, seen);
-    memory.plan(&decision);
+    memory.look(spec, seen);
+    memory.plan(&decision, seen);
     for action in &decision.actions {
         if let Some(outcome) = answer(action) {
             memory.settle(seen.now, action, &outcome);
