@@ -206,6 +206,15 @@ fn seen_lines(entry: &Entry) -> Vec<String> {
     if drains > 0 {
         lines.push(format!("{drains} being let go"));
     }
+    let ledger = &memory.ledger;
+    if let Some(since) = ledger.since.filter(|since| *since < ledger.until) {
+        lines.push(format!(
+            "cost ${} since {since}: ${} of it wasted, ${} avoided",
+            ledger.spent(),
+            ledger.wasted(),
+            ledger.avoided()
+        ));
+    }
     let width = readings
         .iter()
         .map(|(name, _)| name.len())
