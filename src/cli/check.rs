@@ -186,7 +186,10 @@ fn exit_of(error: &ScenarioError) -> Exit {
 /// built in is known to be sound.
 fn unusable_world(config: &Config) -> Option<(&Fleet, ScenarioError)> {
     config.fleets.iter().find_map(|fleet| {
-        let Provider::Simulated { scenario, .. } = &fleet.provider;
+        let scenario = match &fleet.provider {
+            Provider::Simulated(simulated) => &simulated.scenario,
+            Provider::Process(_) => return None,
+        };
         match scenario.trace {
             TraceFile::Path(_) => Some((fleet, count_jobs(scenario).err()?)),
             TraceFile::Embedded(_) => None,
@@ -215,7 +218,15 @@ fn check_config(file: &Path, text: &str) -> Verdict {
                 .iter()
                 .map(|fleet| fleet.spec.name.as_str())
                 .collect();
-            Verdict::well(format!("{name}: all well: {fleets} ({})", names.join(", ")))
+            let missing = config.fleets.iter().flat_map(Fleet::missing_secrets);
+            let warnings: Vec<String> = missing
+                .map(|(key, why)| {
+                    format!("{name}: warning: {key}: {why} here; without it the signal is absent")
+                })
+                .collect();
+            let names = names.join(", ");
+            let well = format!("{name}: all well: {fleets} ({names})");
+            Verdict::well([vec![well], warnings].concat().join("\n"))
         }
         Err(ConfigError::Wrong { file, problems }) => Verdict {
             exit: Exit::Usage,

@@ -46,6 +46,10 @@ const TEMPLATES: &[Template] = &[
         "[fleet.f]\nprovider = \"simulated\"\n[fleet.f.simulated]\n@\nscenario = \"builtin:web-week\"\n",
     ),
     config(
+        "`[fleet.NAME.process]`",
+        "[fleet.f]\nprovider = \"process\"\n[fleet.f.process]\n@\ncommand = [\"true\"]\n[[fleet.f.policy]]\nkind = \"fixed\"\ninstances = 1\n",
+    ),
+    config(
         "`[fleet.NAME.objective]`",
         "[fleet.f]\nprovider = \"simulated\"\n[fleet.f.objective]\n@\n",
     ),
@@ -262,7 +266,11 @@ impl Reader {
                     ("[fleet.f.limits]", LIMITS),
                     ("[[fleet.f.policy]]", POLICY),
                 ];
-                let others = missing.iter().filter(|(header, _)| !text.contains(header));
+                let process = text.contains("[fleet.f.process]");
+                let others = missing.iter().filter(|(header, _)| {
+                    let of_another = process && header.contains("simulated");
+                    !(text.contains(header) || of_another)
+                });
                 let others: String = others.map(|(_, table)| *table).collect();
                 told(Config::parse(&format!("{text}{others}"), Path::new("")))
             }
