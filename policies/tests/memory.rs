@@ -20,7 +20,7 @@ use windlass_policies::policy::{Fixed, NamedPolicy, Policy};
 use windlass_policies::ports::{Clock, FleetProvider, MetricSource, Record, Store, StoreError};
 use windlass_policies::reconcile::{Mode, Ports, reconcile};
 use windlass_policies::signal::{Readings, SignalSpec};
-use windlass_policies::spec::{Drain, FleetSpec, Limits, Objective};
+use windlass_policies::spec::{Drain, FleetSpec, Limits, Mix, Objective, Spot};
 use windlass_policies::units::{MicroUsdPerHour, Timestamp};
 
 const START: Timestamp = Timestamp::from_secs(100_000);
@@ -55,6 +55,8 @@ fn fixed_at(instances: u32) -> FleetSpec {
             boot_timeout: Duration::from_mins(15),
             ..Limits::unbound(0, 20)
         },
+        mix: Mix::default(),
+        spot: Spot::default(),
         drain: Drain::default(),
         objective: Objective::default(),
     }
@@ -99,8 +101,8 @@ fn cycle(
     answer: impl Fn(&Action) -> Option<Outcome>,
 ) -> Decision {
     let decision = decide(spec, memory, seen);
-    memory.look(&spec.limits, seen);
-    memory.plan(&decision);
+    memory.look(spec, seen);
+    memory.plan(&decision, seen);
     for action in &decision.actions {
         if let Some(outcome) = answer(action) {
             memory.settle(seen.now, action, &outcome);
@@ -345,6 +347,10 @@ impl FleetProvider for Told {
             (0, _) => Outcome::Failed(FleetError::Unknown("lost".to_owned())),
             (1, _) => Outcome::Failed(FleetError::NotFound),
             (2, _) => Outcome::Failed(FleetError::Throttled),
+            (4, Action::Launch { .. }) => Outcome::Failed(FleetError::NoCapacity),
+            (5, Action::Launch { token, .. }) => Outcome::Launched {
+                instances: vec![InstanceId::new(&format!("i-{token}-0"))],
+            },
             (_, Action::Launch { token, count, .. }) => Outcome::Launched {
                 instances: (0..*count)
                     .map(|number| InstanceId::new(&format!("i-{token}-{number}")))
@@ -443,6 +449,8 @@ proptest! {
         };
         let mut memory = Memory::new("s1", Epoch(1));
         let mut spec = fixed_at(0);
+        // Somewhere else to buy.
+        spec.offerings.push(Offering { name: "other".to_owned(), ..spec.offerings[0].clone() });
         for (number, turn) in (1_u64..).zip(&turns) {
             world.now.set(minute(number * 3));
             spec.policies = fixed_at(turn.wish).policies;

@@ -1,7 +1,7 @@
 //! What the error codes of AWS mean: one table, by what to do.
 //!
 //! The codes are those of "Error codes for the Amazon EC2 API", of the common
-//! errors of Auto Scaling, SQS and CloudWatch and what their operations name,
+//! errors of Auto Scaling, SQS and `CloudWatch` and what their operations name,
 //! and those that Karpenter and the Cluster Autoscaler tell apart. (Codes of
 //! calls that have nothing to do with instances, such as those of client VPN
 //! connections, are left out.)

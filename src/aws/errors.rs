@@ -8,6 +8,7 @@
 
 use std::error::Error;
 
+use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_ec2::config::http::HttpResponse;
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 
@@ -127,7 +128,7 @@ fn never_connected(error: &(dyn Error + 'static)) -> bool {
 
 /// Whether there was nobody to ask as.
 fn has_no_credentials(error: &(dyn Error + 'static)) -> bool {
-    causes(error).any(|cause| cause.is::<aws_credential_types::provider::error::CredentialsError>())
+    causes(error).any(|cause| cause.downcast_ref::<CredentialsError>().is_some())
 }
 
 /// The error and all its causes. An `io::Error` that wraps another error hides
@@ -305,7 +306,6 @@ mod tests {
         where
             Self: 'a,
         {
-            use aws_credential_types::provider::error::CredentialsError;
             use aws_credential_types::provider::future::ProvideCredentials;
             ProvideCredentials::ready(Err(CredentialsError::not_loaded("nothing set")))
         }

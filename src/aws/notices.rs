@@ -1,5 +1,5 @@
 //! What EC2 announces: interruptions, rebalance recommendations and changes of
-//! state, from an SQS queue that EventBridge feeds.
+//! state, from an SQS queue that `EventBridge` feeds.
 //!
 //! One task per queue long-polls it, keeps what it says of instances and makes
 //! the fleet it concerns look at once. A message is deleted once it is taken
@@ -259,7 +259,7 @@ enum Said {
     Changed,
 }
 
-/// Reads an event as EventBridge writes it.
+/// Reads an event as `EventBridge` writes it.
 fn read_event(body: &str) -> Result<Event, &'static str> {
     #[derive(Deserialize)]
     #[serde(rename_all = "kebab-case")]

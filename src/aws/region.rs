@@ -8,7 +8,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use aws_sdk_ec2::types::{Filter, InstanceLifecycleType, InstanceStateName, SummaryStatus};
+use aws_sdk_ec2::types::{
+    Filter, InstanceLifecycleType, InstanceStateName, Reservation, SummaryStatus,
+};
 use tokio::sync::Mutex;
 
 use windlass_policies::model::{FleetError, InstanceId, Market};
@@ -159,7 +161,7 @@ impl Region {
         let states = ["pending", "running", "shutting-down", "stopping"];
         let mut found: BTreeMap<InstanceId, Described> = BTreeMap::new();
         let mut pages = Pages::default();
-        while let Some(token) = pages.next()? {
+        while let Some(page) = pages.next()? {
             self.budget.take(self.now(), &[(Bucket::Describe, 1)])?;
             let answer = self
                 .ec2
@@ -167,14 +169,14 @@ impl Region {
                 .filters(filter("tag-key", &[TAG_FLEET]))
                 .filters(filter("instance-state-name", &states))
                 .max_results(PAGE_SIZE)
-                .set_next_token(token)
+                .set_next_token(page.token())
                 .send()
                 .await
                 .map_err(|error| fleet_error(Call::Reads, &error))?;
             let shown = answer
                 .reservations()
                 .iter()
-                .flat_map(|reservation| reservation.instances());
+                .flat_map(Reservation::instances);
             // An instance on two pages is one; it is older on the first.
             found.extend(shown.filter_map(describe).map(|one| (one.id.clone(), one)));
             pages.turn(answer.next_token());
@@ -191,14 +193,14 @@ impl Region {
     async fn list_passed(&self) -> Result<BTreeSet<InstanceId>, FleetError> {
         let mut passed = BTreeSet::new();
         let mut pages = Pages::default();
-        while let Some(token) = pages.next()? {
+        while let Some(page) = pages.next()? {
             self.budget.take(self.now(), &[(Bucket::Describe, 1)])?;
             let answer = self
                 .ec2
                 .describe_instance_status()
                 .filters(filter("instance-status.status", &["ok"]))
                 .max_results(PAGE_SIZE)
-                .set_next_token(token)
+                .set_next_token(page.token())
                 .send()
                 .await
                 .map_err(|error| fleet_error(Call::Reads, &error))?;
@@ -235,21 +237,29 @@ enum Page {
     Over,
 }
 
-impl Pages {
-    /// The token of the page to ask for now (`None` inside for the first);
-    /// `None` when all are there.
-    fn next(&mut self) -> Result<Option<Option<String>>, FleetError> {
-        match std::mem::replace(&mut self.at, Page::Over) {
-            Page::First => Ok(Some(None)),
-            Page::Over => Ok(None),
-            Page::Token(token) => {
-                if self.seen.len() >= PAGES_MAX || !self.seen.insert(token.clone()) {
-                    let why = "the listing of the region does not come to an end";
-                    return Err(FleetError::Unreachable(why.to_owned()));
-                }
-                Ok(Some(Some(token)))
-            }
+impl Page {
+    fn token(self) -> Option<String> {
+        match self {
+            Self::Token(token) => Some(token),
+            Self::First | Self::Over => None,
         }
+    }
+}
+
+impl Pages {
+    /// The page to ask for now; `None` when all are there.
+    fn next(&mut self) -> Result<Option<Page>, FleetError> {
+        let page = std::mem::replace(&mut self.at, Page::Over);
+        if let Page::Token(token) = &page
+            && (self.seen.len() >= PAGES_MAX || !self.seen.insert(token.clone()))
+        {
+            let why = "the listing of the region does not come to an end";
+            return Err(FleetError::Unreachable(why.to_owned()));
+        }
+        Ok(match page {
+            Page::First | Page::Token(_) => Some(page),
+            Page::Over => None,
+        })
     }
 
     fn turn(&mut self, token: Option<&str>) {

@@ -120,7 +120,7 @@ pub struct Workers {
 enum Kind {
     None,
     Tags,
-    Redis(Hashes),
+    Redis(Box<Hashes>),
 }
 
 /// What the workers of a fleet have reported.
@@ -132,12 +132,12 @@ impl Workers {
         let kind = match settings {
             WorkersSettings::None => Kind::None,
             WorkersSettings::Tags => Kind::Tags,
-            WorkersSettings::Redis { server, prefix } => Kind::Redis(Hashes {
+            WorkersSettings::Redis { server, prefix } => Kind::Redis(Box::new(Hashes {
                 server: server.clone(),
                 fences: format!("{prefix}:{fleet}:fences"),
                 workers: format!("{prefix}:{fleet}:workers"),
                 connection: RefCell::new(None),
-            }),
+            })),
         };
         Self { kind }
     }

@@ -60,6 +60,7 @@ pub(crate) fn run(name: &str, text: &str) -> Run {
         run.problems
             .extend(outcome.err().map(|problem| format!("{place}: {problem}")));
     }
+    commands::end_workers(&there.canonicalize().expect("there"));
     run
 }
 

@@ -111,6 +111,19 @@ fn daemon(command: &str, mut process: Command) -> Result<String, String> {
     Err(format!("`{command}` ended with {code}: {seen}"))
 }
 
+/// Ends the workers that a page left running `there`, as one does that fails
+/// halfway: they outlive the daemon.
+pub(crate) fn end_workers(there: &Path) {
+    let mark = format!("WINDLASS_FOLDER={}/", there.display());
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let told = std::fs::read(entry.path().join("environ")).unwrap_or_default();
+        if String::from_utf8_lossy(&told).contains(&mark) {
+            let order = format!("kill -9 {}", entry.file_name().display());
+            let _ended_already = Command::new("sh").args(["-c", &order]).status();
+        }
+    }
+}
+
 /// Asks the store at `path`, and looks at every row.
 pub(crate) fn query(path: &Path, sql: &str) -> Result<(), String> {
     let ask = || -> rusqlite::Result<()> {

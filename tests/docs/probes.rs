@@ -74,6 +74,14 @@ const TEMPLATES: &[Template] = &[
         "[fleet.f]\ninterval = \"1s\"\nprovider = \"simulated\"\n[fleet.f.limits]\n@\nmax = 100000\nmax_usd_per_hour = 1000000\n",
     ),
     config(
+        "`[fleet.NAME.mix]`",
+        "[fleet.f]\nprovider = \"simulated\"\n[fleet.f.mix]\n@\n",
+    ),
+    config(
+        "`[fleet.NAME.spot]`",
+        "[fleet.f]\nprovider = \"simulated\"\n[fleet.f.spot]\n@\n",
+    ),
+    config(
         "`[fleet.NAME.drain]`",
         "[fleet.f]\nprovider = \"simulated\"\n[fleet.f.drain]\n@\n",
     ),
@@ -274,9 +282,10 @@ impl Reader {
                     ("[fleet.f.limits]", LIMITS),
                     ("[[fleet.f.policy]]", POLICY),
                 ];
-                let process = text.contains("[fleet.f.process]");
+                let real = ["[fleet.f.process]", "[fleet.f.ec2]"];
+                let real = real.iter().any(|table| text.contains(table));
                 let others = missing.iter().filter(|(header, _)| {
-                    let of_another = process && header.contains("simulated");
+                    let of_another = real && header.contains("simulated");
                     !(text.contains(header) || of_another)
                 });
                 let others: String = others.map(|(_, table)| *table).collect();

@@ -1,6 +1,8 @@
 //! One faulty run: a world, its faults, a controller that crashes and comes
 //! back, and a witness between them who writes down what is really done.
 
+mod market;
+
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,13 +20,17 @@ use windlass_policies::ports::{
 };
 use windlass_policies::reconcile::{Mode, Ports, reconcile};
 use windlass_policies::signal::{Reading, Readings, SignalSpec};
-use windlass_policies::spec::{Drain, FleetSpec, Limits, Objective};
+use windlass_policies::spec::{
+    Drain, FleetSpec, Limits, Mix, Objective, OnRebalance, Spot, Strays,
+};
 use windlass_policies::units::{MicroUsdPerHour, Timestamp};
 use windlass_simulator::engine::poll_once;
 use windlass_simulator::faults::{FaultMix, Faults, Faulty};
 use windlass_simulator::queue::{JobColumns, Keep, QueueSpec};
 use windlass_simulator::random::Stream;
 use windlass_simulator::world::{SimulatedPorts, World, WorldSpec};
+
+use market::Bazaar;
 
 const FLEET: &str = "workers";
 const PRICE: MicroUsdPerHour = MicroUsdPerHour::new(100_000);
@@ -53,6 +59,8 @@ pub(crate) enum Bug {
     IncompleteIsComplete,
     PriceHalved,
     TokensRepeat,
+    StraysNotConfirmed,
+    RebalanceIgnored,
 }
 
 /// What came of a run.
@@ -72,6 +80,7 @@ pub(crate) fn run(seed: u64, bug: Option<Bug>) -> Report {
     let store = MemoryStore::keeping_all();
     let witness = Witness {
         world: &world,
+        market: Bazaar::new(seed, &world, &stormy),
         store: &store,
         absent: Cell::new(false),
         spec: &spec,
@@ -88,6 +97,7 @@ pub(crate) fn run(seed: u64, bug: Option<Bug>) -> Report {
             stormy.set(false);
             faults.calm();
         }
+        witness.market.tick();
         controller.cycle(&witness, &faults, &store);
         witness.look_at_world();
     }
@@ -209,12 +219,19 @@ fn believed_spec(spec: &FleetSpec, bug: Option<Bug>) -> FleetSpec {
             offering.price = MicroUsdPerHour::new(offering.price.get() / 2);
         }
     }
+    if bug == Some(Bug::StraysNotConfirmed) {
+        spec.limits.strays_confirmations = 1;
+    }
+    if bug == Some(Bug::RebalanceIgnored) {
+        spec.spot.on_rebalance = OnRebalance::Ignore;
+    }
     spec
 }
 
 /// Stands before the world and checks everything that is really done to it.
 struct Witness<'a> {
     world: &'a SimulatedPorts,
+    market: Bazaar<'a>,
     store: &'a MemoryStore,
     spec: &'a FleetSpec,
     bug: Option<Bug>,
@@ -230,20 +247,23 @@ impl Witness<'_> {
 
     fn look_at_world(&self) {
         let alive = self.world.with(|world| world.alive_count());
-        if alive > self.spec.limits.max {
+        // Whoever launched those did not ask.
+        let uninvited = self.market.strays();
+        if alive > self.spec.limits.max.saturating_add(uninvited) {
             self.report(format!(
                 "{alive} instances: more instances than max {}",
                 self.spec.limits.max
             ));
         }
-        let spend = PRICE.times(alive);
-        if spend > self.spec.limits.max_usd_per_hour {
+        let spend = self.market.spend();
+        let most = self.spec.limits.max_usd_per_hour.get() + PRICE.times(uninvited).get();
+        if spend.get() > most {
             self.report(format!(
                 "the fleet costs ${spend} an hour, more an hour than it may"
             ));
         }
         let killed = self.world.with(|world| world.summary().busy_killed);
-        if killed > 0 {
+        if killed > self.market.busy_reclaimed() {
             self.report(format!("{killed} instances were ended with jobs in hand"));
         }
     }
@@ -264,15 +284,11 @@ impl Witness<'_> {
             _ => 0,
         });
         let limits = &self.spec.limits;
-        let affordable = limits.max_usd_per_hour.get() / PRICE.get();
-        let affordable = u32::try_from(affordable).expect("small");
-        let wished = wished
-            .max()
-            .unwrap_or(0)
-            .clamp(limits.min, limits.max)
-            .min(affordable);
+        let wished = wished.max().unwrap_or(0).clamp(limits.min, limits.max);
         let alive = self.world.with(|world| world.alive_count());
-        if alive != wished {
+        // The next may have to be one of the dearest, as far as the mix goes.
+        let poor = self.market.spend().get() + PRICE.get() > limits.max_usd_per_hour.get();
+        if alive > wished || alive < wished && !poor {
             self.report(format!(
                 "{alive} instances at the end instead of {wished}: it does not settle: {last}"
             ));
@@ -290,6 +306,9 @@ impl Witness<'_> {
         let (Action::Fence { instance } | Action::Terminate { instance, .. }) = action else {
             return false;
         };
+        if self.market.is_interrupted(instance) {
+            return false;
+        }
         let listing = self
             .world
             .with(|world| world.list(FLEET))
@@ -328,7 +347,7 @@ impl MetricSource for Witness<'_> {
 
 impl FleetProvider for Witness<'_> {
     async fn list(&self, fleet: &str) -> Result<Listing, FleetError> {
-        self.world.list(fleet).await
+        self.market.list(fleet).await
     }
 
     async fn apply(&self, fleet: &str, epoch: Epoch, action: &Action) -> Outcome {
@@ -351,7 +370,7 @@ impl FleetProvider for Witness<'_> {
             },
             _ => action.clone(),
         };
-        self.world.apply(fleet, epoch, &action).await
+        self.market.apply(fleet, epoch, &action).await
     }
 }
 
@@ -501,10 +520,10 @@ fn draw_spec(seed: u64) -> FleetSpec {
         .collect();
     signals.sort_by(|one, other| one.name.cmp(&other.name));
     signals.dedup();
-    FleetSpec {
+    let mut spec = FleetSpec {
         name: FLEET.to_owned(),
         interval: MINUTE,
-        offerings: vec![offering()],
+        offerings: Vec::new(),
         signals,
         policies,
         limits: Limits {
@@ -520,13 +539,19 @@ fn draw_spec(seed: u64) -> FleetSpec {
             breaker_failures: 1 + draw(4),
             observe_cycles: draw(4),
             listing_patience: MINUTE * 10,
+            strays: Strays::Adopt,
+            strays_confirmations: Limits::STRAYS_CONFIRMATIONS,
         },
+        mix: Mix::default(),
+        spot: Spot::default(),
         drain: Drain {
             deadline: None,
             busy: draw(2) == 0,
         },
         objective: Objective::default(),
-    }
+    };
+    market::draw_market(seed, &mut spec);
+    spec
 }
 
 fn offering() -> Offering {
@@ -560,7 +585,7 @@ fn draw_world(seed: u64, stormy: &std::rc::Rc<Cell<bool>>) -> World {
     let spec = WorldSpec {
         fleet: FLEET.to_owned(),
         begins_at: Timestamp::from_secs(1_000_000),
-        offerings: vec![offering()],
+        offerings: market::draw_offerings(seed),
         initial: 0,
         listing_lag: Duration::from_secs(lag),
         metric_period: Duration::from_secs(metric_lag),

@@ -6,14 +6,14 @@
 //! EC2 answers it with what came of it the first time.
 
 use aws_sdk_ec2::types::{
-    CreateFleetError, DefaultTargetCapacityType, FleetLaunchTemplateConfigRequest,
-    FleetLaunchTemplateOverridesRequest, FleetLaunchTemplateSpecificationRequest,
-    FleetOnDemandAllocationStrategy, FleetType, HttpTokensState, IamInstanceProfileSpecification,
-    InstanceInterruptionBehavior, InstanceMarketOptionsRequest, InstanceMetadataOptionsRequest,
-    InstanceMetadataTagsState, InstanceType, LaunchTemplateSpecification, MarketType,
-    OnDemandOptionsRequest, ResourceType, ShutdownBehavior, SpotAllocationStrategy,
-    SpotInstanceType, SpotMarketOptions, SpotOptionsRequest, Tag, TagSpecification,
-    TargetCapacitySpecificationRequest,
+    CreateFleetError, CreateFleetInstance, DefaultTargetCapacityType,
+    FleetLaunchTemplateConfigRequest, FleetLaunchTemplateOverridesRequest,
+    FleetLaunchTemplateSpecificationRequest, FleetOnDemandAllocationStrategy, FleetType,
+    HttpTokensState, IamInstanceProfileSpecification, InstanceInterruptionBehavior,
+    InstanceMarketOptionsRequest, InstanceMetadataOptionsRequest, InstanceMetadataTagsState,
+    InstanceType, LaunchTemplateSpecification, MarketType, OnDemandOptionsRequest, ResourceType,
+    ShutdownBehavior, SpotAllocationStrategy, SpotInstanceType, SpotMarketOptions,
+    SpotOptionsRequest, Tag, TagSpecification, TargetCapacitySpecificationRequest,
 };
 use aws_smithy_types::base64;
 
@@ -190,8 +190,9 @@ async fn create_fleet(
     let granted: Vec<InstanceId> = answer
         .instances()
         .iter()
-        .flat_map(|of_one_pool| of_one_pool.instance_ids())
-        .map(|id| InstanceId::new(id))
+        .flat_map(CreateFleetInstance::instance_ids)
+        .map(String::as_str)
+        .map(InstanceId::new)
         .collect();
     if !granted.is_empty() {
         return Ok(granted);
