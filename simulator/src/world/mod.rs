@@ -411,6 +411,8 @@ impl World {
             &self.spec.offerings[record.offering],
             now - record.launched_at,
         );
+        let slots = self.spec.offerings[record.offering].slots;
+        self.slots_alive -= u64::from(slots);
         self.roster.end(id, now);
         self.roster.forget_ended(now, self.listing_lag);
         self.terminations += 1;

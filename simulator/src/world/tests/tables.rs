@@ -323,6 +323,25 @@ fn refusals_name_what_to_do() {
 }
 
 #[test]
+fn slots_of_ended_instances_leave_room_for_others() {
+    let roomy = WorldSpec {
+        offerings: vec![offering("large", SLOTS_MAX / 2 + 1)],
+        ..spec(&[])
+    };
+    let mut world = world(roomy, 10);
+    for (serial, number) in (0..5).zip(1..) {
+        assert_eq!(
+            world.launch(&token(serial), "large", 1),
+            Ok(vec![id(number)]),
+            "only one has room at a time"
+        );
+        assert!(world.launch(&token(99), "large", 1).is_err());
+        world.terminate(&id(number)).expect("there");
+        world.terminate(&id(number)).expect("ended twice, freed once");
+    }
+}
+
+#[test]
 fn instances_that_never_boot_take_no_jobs_and_cost_money() {
     let mut boots = [None, Some(10 * SECOND)].into_iter();
     let spec = spec(&[(0, 5)]);
