@@ -309,6 +309,8 @@ impl Scenario {
             metric_period: self.cloud.metric_period,
             metric_lag: self.cloud.metric_lag,
             queue,
+            server: crate::queue::ServerSpec::default(),
+            cloud: crate::world::cloud::CloudSpec::default(),
         };
         World::new(spec, self.boot_times()).map_err(|source| ScenarioError::World {
             scenario: self.name.clone(),

@@ -17,8 +17,12 @@
 //! free, and the queue is a range of job numbers. The result does not depend
 //! on how time is cut into horizons.
 
+mod classes;
 mod histogram;
 mod jobs;
+mod ordered;
+mod server;
+mod sharing;
 mod slots;
 mod spread;
 #[cfg(test)]
@@ -28,7 +32,10 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+pub use classes::{ClassTotals, JobClass, JobClasses};
 pub use jobs::{JOB_TIME_MAX, JobColumns, JobsError};
+pub use server::{Server, ServerSpec};
+pub use sharing::LatencyCurve;
 pub use spread::{Quantiles, Spread};
 pub(crate) use spread::{quantile, ratio};
 

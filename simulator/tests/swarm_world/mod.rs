@@ -22,8 +22,9 @@ use windlass_policies::spec::{Drain, FleetSpec, Limits, Objective};
 use windlass_policies::units::{MicroUsdPerHour, Timestamp};
 use windlass_simulator::engine::poll_once;
 use windlass_simulator::faults::{FaultMix, Faults, Faulty};
-use windlass_simulator::queue::{JobColumns, Keep, QueueSpec};
+use windlass_simulator::queue::{JobColumns, Keep, QueueSpec, ServerSpec};
 use windlass_simulator::random::Stream;
+use windlass_simulator::world::cloud::CloudSpec;
 use windlass_simulator::world::{SimulatedPorts, World, WorldSpec};
 
 const FLEET: &str = "workers";
@@ -571,6 +572,8 @@ fn draw_world(seed: u64, stormy: &std::rc::Rc<Cell<bool>>) -> World {
             keep: Keep::Sums,
             responses: false,
         },
+        server: ServerSpec::default(),
+        cloud: CloudSpec::default(),
     };
     World::new(spec, Box::new(boot)).expect("a sound world")
 }
