@@ -180,7 +180,7 @@ fn read_fleet(fleet: &mut Fields<'_>, name: &str, folder: &Path) -> Option<Fleet
     let parts = FleetParts {
         name: named.ok()?,
         interval,
-        offerings: vec![scenario.offering()],
+        offerings: scenario.all_offerings(),
         signals: source.signals,
         policies: source.policies,
         policies_at: source.at,
