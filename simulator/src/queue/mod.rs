@@ -22,6 +22,8 @@ mod histogram;
 mod jobs;
 mod ordered;
 mod server;
+#[cfg(test)]
+mod server_tests;
 mod sharing;
 mod slots;
 mod spread;
