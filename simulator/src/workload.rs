@@ -187,6 +187,19 @@ pub enum WorkloadError {
         /// The trace's name.
         trace: String,
     },
+    /// A class that no job can be of.
+    #[error(
+        "workload.class.{class}: trace {trace} has no such class, {known}; correct the name, or \
+         give the class a trace of its own"
+    )]
+    NoSuchClass {
+        /// The class.
+        class: String,
+        /// The trace's name.
+        trace: String,
+        /// What it has.
+        known: String,
+    },
     /// Nothing happens in the window.
     #[error(
         "workload.start: no job of trace {trace} arrives from {} to {}; choose another start or \

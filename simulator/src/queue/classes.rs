@@ -77,7 +77,8 @@ impl JobClasses {
 pub struct ClassTotals {
     /// What it is called.
     pub name: String,
-    /// From arrival to the start of the service that counts.
+    /// From arrival to the start of the service that counts, or what
+    /// [`super::JobTotals::wait`] is.
     pub wait: Spread,
     /// From arrival to the end of service.
     pub response: Spread,

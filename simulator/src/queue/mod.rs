@@ -120,7 +120,8 @@ pub struct JobTotals {
     pub jobs: u64,
     /// Those of them that wait or are in service.
     pub unfinished: u64,
-    /// From arrival to the start of the service that counts.
+    /// From arrival to the start of the service that counts. Where sessions
+    /// share servers, what they took longer than their service.
     pub wait: Spread,
     /// From arrival to the end of service.
     pub response: Spread,

@@ -7,6 +7,9 @@
 //! speed. The slowdown is at least 1 and at least the load, so no worker does
 //! more than its slots can. A session waits only while no worker takes any.
 //!
+//! What counts as a session's wait is all by which it took longer than its
+//! service, whether it waited or was served slowly.
+//!
 //! All is whole numbers: what a session has received is counted in
 //! microseconds times 2^20, and speeds in 2^-20, rounded down. A session ends
 //! at the first whole microsecond at which it has received its service.
@@ -163,11 +166,9 @@ pub(super) struct SharingQueue {
     arrived: u64,
     completed: u64,
     in_service: u64,
-    wait_sum: u128,
+    delay_sum: u128,
     response_sum: u128,
-    /// When each job in service was started.
-    started: BTreeMap<u64, u64>,
-    /// Wait and response by job number; of no meaning for unfinished jobs.
+    /// Delay and response by job number; of no meaning for unfinished jobs.
     times: Vec<(u64, u64)>,
     responses: Vec<u64>,
     redone: u64,
@@ -198,9 +199,8 @@ impl SharingQueue {
             arrived: 0,
             completed: 0,
             in_service: 0,
-            wait_sum: 0,
+            delay_sum: 0,
             response_sum: 0,
-            started: BTreeMap::new(),
             times: Vec::new(),
             responses: Vec::new(),
             redone: 0,
@@ -283,16 +283,16 @@ impl SharingQueue {
         let Some((_, job)) = ended else {
             return;
         };
-        let arrival = self.jobs.arrival(job);
-        let start = self.started.remove(&job).unwrap_or(arrival);
+        let (delay, response) = self.times_of(job);
         self.in_service -= 1;
         self.completed += 1;
-        self.response_sum += u128::from(at - arrival);
+        self.delay_sum += u128::from(delay);
+        self.response_sum += u128::from(response);
         if let Some(times) = self.times.get_mut(narrow(job)) {
-            *times = (start - arrival, at - arrival);
+            *times = (delay, response);
         }
         if self.collect_responses {
-            self.responses.push(at - arrival);
+            self.responses.push(response);
         }
     }
 
@@ -325,8 +325,6 @@ impl SharingQueue {
                 worker.sessions.insert((worker.received + service, job));
             });
             self.in_service += 1;
-            self.started.insert(job, self.now);
-            self.wait_sum += u128::from(self.now - self.jobs.arrival(job));
         }
     }
 
@@ -381,9 +379,6 @@ impl SharingQueue {
         self.ready_micros_gone += ready * u128::from(worker.slots);
         self.busy_micros_gone += worker.busy_micros;
         for (_, job) in &worker.sessions {
-            let arrival = self.jobs.arrival(*job);
-            let start = self.started.remove(job).unwrap_or(arrival);
-            self.wait_sum -= u128::from(start - arrival);
             self.in_service -= 1;
             self.redone += 1;
             self.lost.insert(*job);
@@ -439,7 +434,12 @@ impl SharingQueue {
     pub(super) fn totals(&self) -> JobTotals {
         let so_far = |job: u64| u128::from(self.so_far(job));
         let waiting: u128 = self.waiting().map(so_far).sum();
-        let in_service: u128 = self.started.keys().map(|job| so_far(*job)).sum();
+        let (mut delay, mut in_service) = (0, 0);
+        for job in self.sessions() {
+            let (own, response) = self.times_of(job);
+            delay += u128::from(own);
+            in_service += u128::from(response);
+        }
         let quantiles = (self.keep == Keep::EveryWait).then(|| {
             let times = self.times_so_far();
             let wait = spread(times.iter().map(|(wait, _)| *wait));
@@ -455,7 +455,7 @@ impl SharingQueue {
         JobTotals {
             jobs: self.arrived,
             unfinished: self.arrived - self.completed,
-            wait: spread(self.wait_sum + waiting, wait),
+            wait: spread(self.delay_sum + delay + waiting, wait),
             response: spread(self.response_sum + in_service + waiting, response),
             redone: self.redone,
         }
@@ -470,11 +470,24 @@ impl SharingQueue {
         }
     }
 
-    /// Wait and response of each job that has arrived; so far, for unfinished ones.
+    /// Jobs in service.
+    fn sessions(&self) -> impl Iterator<Item = u64> {
+        let workers = self.workers.values();
+        workers.flat_map(|worker| worker.sessions.iter().map(|(_, job)| *job))
+    }
+
+    /// How much longer than its service a job has taken up to now, and how long
+    /// in all.
+    fn times_of(&self, job: u64) -> (u64, u64) {
+        let response = self.so_far(job);
+        (response.saturating_sub(self.jobs.service(job)), response)
+    }
+
+    /// Delay and response of each job that has arrived; so far, for unfinished ones.
     fn times_so_far(&self) -> Vec<(u64, u64)> {
         let mut times = self.times.clone();
-        for (job, start) in &self.started {
-            times[narrow(*job)] = (start - self.jobs.arrival(*job), self.so_far(*job));
+        for job in self.sessions() {
+            times[narrow(job)] = self.times_of(job);
         }
         for job in self.waiting() {
             times[narrow(job)] = (self.so_far(job), self.so_far(job));

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use super::{Columns, Copies, Source, Window, Workload, WorkloadError, WorkloadSpec};
 use super::{build, factor, merge};
 use crate::distribution::Distribution;
-use crate::queue::{JobClass, JobClasses, JobColumns, narrow};
+use crate::queue::{JobClass, JobClasses, JobColumns, narrow, wide};
 use crate::random::Stream;
 use crate::trace::{Trace, TraceKind};
 
@@ -44,6 +44,7 @@ pub fn build_classed(
     seed: u64,
 ) -> Result<Workload, WorkloadError> {
     let main = build(trace, spec, seed)?;
+    check_names(trace, classes)?;
     let mut named: Vec<JobClass> = classes
         .iter()
         .map(|class| JobClass {
@@ -53,10 +54,8 @@ pub fn build_classed(
         .collect();
     let numbers = main_numbers(trace, spec, classes, seed)?;
     let mut numbers = numbers.unwrap_or_else(|| vec![other(classes); main.jobs.len()]);
-    if numbers
-        .iter()
-        .any(|number| usize::from(*number) == named.len())
-    {
+    let last = numbers.iter().map(|number| usize::from(*number)).max();
+    if last == Some(named.len()) {
         named.push(JobClass {
             name: OTHER.to_owned(),
             priority: 0,
@@ -100,9 +99,41 @@ pub fn build_classed(
     })
 }
 
-/// The number that stands for no class with a table: the one after the last.
+/// The number of jobs whose class has no table: that of [`OTHER`], or the one
+/// after the last.
 fn other(classes: &[ClassWork<'_>]) -> u16 {
-    u16::try_from(classes.len()).unwrap_or(u16::MAX)
+    let place = classes.iter().position(|class| class.name == OTHER);
+    u16::try_from(place.unwrap_or(classes.len())).unwrap_or(u16::MAX)
+}
+
+/// As many names of classes are told.
+const TOLD_MAX: usize = 12;
+
+/// Every class is one of the trace's, or has its own trace.
+fn check_names(trace: &Trace, classes: &[ClassWork<'_>]) -> Result<(), WorkloadError> {
+    let known = match trace.kind() {
+        TraceKind::Jobs { classes, .. } => classes.names(),
+        TraceKind::Rate { .. } => &[],
+    };
+    let unknown = classes.iter().find(|class| {
+        class.own.is_none() && class.name != OTHER && !known.iter().any(|name| name == class.name)
+    });
+    let Some(class) = unknown else {
+        return Ok(());
+    };
+    let mut told: Vec<&str> = known.iter().map(String::as_str).take(TOLD_MAX).collect();
+    if known.len() > TOLD_MAX {
+        told.push("...");
+    }
+    Err(WorkloadError::NoSuchClass {
+        class: class.name.to_owned(),
+        trace: trace.name().to_owned(),
+        known: if told.is_empty() {
+            "it has none".to_owned()
+        } else {
+            format!("it has {}", told.join(", "))
+        },
+    })
 }
 
 /// The class of every job that [`build`] makes of a trace of jobs with classes.
@@ -130,8 +161,8 @@ fn main_numbers(
     }
     let number_of = |name: &String| {
         let same = |class: &ClassWork<'_>| class.own.is_none() && class.name == name;
-        let place = classes.iter().position(same).unwrap_or(classes.len());
-        u64::try_from(place).unwrap_or(u64::MAX)
+        let place = classes.iter().position(same);
+        place.map_or(u64::from(other(classes)), wide)
     };
     let by_name: Vec<u64> = known.names().iter().map(number_of).collect();
     let from = arrival_micros.partition_point(|at| *at < window.start);
@@ -224,6 +255,11 @@ mod tests {
             let told = classed.classes.expect("it has some");
             let names: Vec<&str> = told.classes().iter().map(|one| one.name.as_str()).collect();
             assert_eq!(names, ["batch", "web", OTHER]);
+            let explicit = [class(OTHER, 5), class("batch", 0), class("web", 2)];
+            let explicit = build_classed(&trace, &spec, &explicit, 3).expect("jobs");
+            let explicit = explicit.classes.expect("it has some");
+            let shifted = told.numbers().iter().map(|number| (number + 1) % 3);
+            assert_eq!(explicit.numbers(), shifted.collect::<Vec<_>>());
             // Service times tell the classes of this trace apart.
             for (service, number) in classed.jobs.services().iter().zip(told.numbers()) {
                 let expected = [1, 0, 2][narrow(service / 1_000 - 1)];
@@ -269,5 +305,23 @@ mod tests {
             main,
             build(&trace(), &spec, 1).expect("jobs").jobs.arrivals()
         );
+    }
+
+    #[test]
+    fn classes_that_the_trace_does_not_know_are_refused() {
+        let refused = |trace: &Trace, service| {
+            let spec = WorkloadSpec {
+                service,
+                ..WorkloadSpec::default()
+            };
+            let built = build_classed(trace, &spec, &[class("wbe", 1)], 1);
+            built.expect_err("a slip").to_string()
+        };
+        let told = refused(&trace(), None);
+        assert!(told.starts_with("workload.class.wbe: "), "{told}");
+        assert!(told.contains("it has web, batch, mail;"), "{told}");
+        let rate = Trace::of_counts("rate", 1_000_000, vec![2; 50]).expect("a trace");
+        let service = Distribution::constant(Duration::from_secs(1)).expect("short");
+        assert!(refused(&rate, Some(service)).contains("it has none;"));
     }
 }
