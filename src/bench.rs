@@ -17,7 +17,7 @@ use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 use windlass_policies::policy_file;
 use windlass_policies::presets;
-use windlass_policies::spec::{Drain, FleetSpec, Limits, Objective};
+use windlass_policies::spec::{Drain, FleetSpec, Limits, Mix, Objective, Spot};
 use windlass_policies::units::{MICROS_PER_SEC, MicroUsdPerHour, Timestamp};
 use windlass_simulator::bench::{self, Load, Tally};
 use windlass_simulator::engine;
@@ -274,6 +274,8 @@ fn fleet(load: &Load) -> FleetSpec {
         signals: file.signals,
         policies: file.policies,
         limits: Limits::unbound(0, 10_000),
+        mix: Mix::default(),
+        spot: Spot::default(),
         drain: Drain::default(),
         objective: Objective {
             usd_per_job_hour_waiting: MicroUsdPerHour::ZERO,

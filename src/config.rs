@@ -14,7 +14,7 @@ use windlass_policies::problems::Problems;
 use windlass_policies::signal::SignalSpec;
 use windlass_policies::spec::{
     FleetParts, FleetSpec, PoliciesAt, assemble, override_signals, parse_fleet_name, read_drain,
-    read_interval, read_limits, read_objective, read_policies, read_signals,
+    read_interval, read_limits, read_mix, read_objective, read_policies, read_signals, read_spot,
 };
 use windlass_simulator::scenario::{BUILT_IN, Scenario};
 
@@ -173,6 +173,8 @@ fn read_fleet(fleet: &mut Fields<'_>, name: &str, folder: &Path) -> Option<Fleet
     let declared = read_signals(fleet);
     let source = read_policy_source(fleet, &declared, folder);
     let limits = read_limits(fleet);
+    let mix = read_mix(fleet);
+    let spot = read_spot(fleet);
     let drain = read_drain(fleet);
     let objective = read_objective(fleet);
     let (provider, source) = (provider?, source?);
@@ -185,6 +187,8 @@ fn read_fleet(fleet: &mut Fields<'_>, name: &str, folder: &Path) -> Option<Fleet
         policies: source.policies,
         policies_at: source.at,
         limits: limits?,
+        mix,
+        spot,
         drain,
         objective,
     };

@@ -13,7 +13,7 @@ use windlass_policies::model::{
 use windlass_policies::policy::{NamedPolicy, Policy, QueueBacklog};
 use windlass_policies::ports::{Decided, Record, Store as _};
 use windlass_policies::signal::{Reading, Readings, SignalKind, SignalSpec, standard};
-use windlass_policies::spec::{Drain, FleetSpec, Limits, Objective};
+use windlass_policies::spec::{Drain, FleetSpec, Limits, Mix, Objective, Spot, Strays};
 use windlass_policies::units::{MicroUsdPerHour, Timestamp};
 
 const MINUTE: Duration = Duration::from_mins(1);
@@ -56,7 +56,11 @@ fn spec(max: u32) -> FleetSpec {
             breaker_failures: 3,
             observe_cycles: 2,
             listing_patience: Duration::from_mins(10),
+            strays: Strays::Adopt,
+            strays_confirmations: Limits::STRAYS_CONFIRMATIONS,
         },
+        mix: Mix::default(),
+        spot: Spot::default(),
         drain: Drain {
             deadline: None,
             busy: true,
@@ -109,8 +113,8 @@ fn recorded(spec: &FleetSpec) -> (TempDir, SqliteStore) {
         store
             .append(&spec.name, &Record::Decided(Box::new(decided)))
             .expect("written");
-        memory.look(&spec.limits, &seen);
-        memory.plan(&decision);
+        memory.look(&spec, &seen);
+        memory.plan(&decision, &seen);
     }
     (directory, store)
 }

@@ -9,9 +9,9 @@ use std::fmt;
 
 use crate::memory::Memory;
 use crate::model::{
-    Action, Decision, Grounds, Instance, InstanceId, LaunchToken, Observation, Phase, Work,
+    Action, Decision, Grounds, Instance, InstanceId, LaunchToken, Notice, Observation, Phase, Work,
 };
-use crate::spec::FleetSpec;
+use crate::spec::{FleetSpec, OnRebalance, Strays};
 
 /// EC2 accepts no longer `ClientToken`.
 const TOKEN_CHARS_MAX: usize = 64;
@@ -38,11 +38,16 @@ pub enum Invariant {
     NeverAboveMax,
     /// No launch makes the fleet cost more an hour than it may.
     NeverAboveSpend,
+    /// No more is asked of an offering that refused of late than its budget.
+    ProbesAreSmall,
+    /// What the provider takes back is not put back to work.
+    TakenBackStaysFenced,
     /// No complete listing, no change.
     BlindMeansHold,
     /// Nothing changes right after a start.
     ObserveFirst,
-    /// An absent reading lets nothing go but what never became ready.
+    /// An absent reading lets nothing go but what never became ready or is
+    /// interrupted.
     AbsentNeverShrinks,
     /// Only listed instances are acted on, each at most once.
     NamedOnly,
@@ -60,6 +65,8 @@ impl fmt::Display for Invariant {
         out.write_str(match self {
             Self::NeverAboveMax => "never above max",
             Self::NeverAboveSpend => "never above the spend cap",
+            Self::ProbesAreSmall => "probes are small",
+            Self::TakenBackStaysFenced => "what is taken back stays fenced",
             Self::BlindMeansHold => "blind means hold",
             Self::ObserveFirst => "observe first",
             Self::AbsentNeverShrinks => "absent never shrinks",
@@ -80,7 +87,7 @@ pub fn audit(
     decision: &Decision,
 ) -> Vec<Violation> {
     let mut looked = memory.clone();
-    looked.look(&spec.limits, seen);
+    looked.look(spec, seen);
     audit_looked(spec, &looked, seen, decision)
 }
 
@@ -117,12 +124,16 @@ pub(crate) fn audit_looked(
             format!("{} actions", decision.actions.len()),
         );
     }
-    let count = Count::of(spec, looked, &listed);
-    check_size(spec, looked, &count, decision, &mut report);
+    let count = Count::of(spec, looked, seen, &listed);
+    check_size(spec, looked, &count, &decision.actions, &mut report);
+    check_probes(spec, looked, &decision.actions, &mut report);
     check_instances(spec, looked, seen, &listed, decision, &mut report);
     check_tokens(looked, decision, &mut report);
     if let Some(target) = decision.target {
-        let tally = Tally::of(looked, decision);
+        let tally = Tally::of(looked, decision, |id| {
+            let shown = listed.get(id);
+            shown.is_some_and(|one| foreign_or_taken_back(spec, looked, seen, one))
+        });
         let after = count.capacity + tally.launched + tally.unfenced - tally.fenced;
         if i64::from(target) != after {
             report(
@@ -134,28 +145,103 @@ pub(crate) fn audit_looked(
     found
 }
 
-/// The fleet, counted independently.
-struct Count {
-    capacity: i64,
-    paid: i64,
-    micro_usd_per_hour: u128,
+/// [`audit`] of launches that are to be added to a cycle after `memory` has
+/// taken in what was decided and how it came out so far.
+pub(crate) fn audit_elsewhere(
+    spec: &FleetSpec,
+    memory: &Memory,
+    seen: &Observation,
+    added: &[Action],
+) -> Vec<Violation> {
+    let mut found = Vec::new();
+    let mut report =
+        |invariant: Invariant, detail: String| found.push(Violation { invariant, detail });
+    let Ok(listing) = &seen.fleet else {
+        report(
+            Invariant::BlindMeansHold,
+            format!("{} actions", added.len()),
+        );
+        return found;
+    };
+    let listed = listing
+        .instances
+        .iter()
+        .map(|instance| (&instance.id, instance))
+        .collect();
+    let count = Count::of(spec, memory, seen, &listed);
+    check_size(spec, memory, &count, added, &mut report);
+    check_probes(spec, memory, added, &mut report);
+    found
 }
 
-impl Count {
-    fn of(spec: &FleetSpec, memory: &Memory, listed: &BTreeMap<&InstanceId, &Instance>) -> Self {
+/// The fleet, counted independently.
+struct Count<'a> {
+    capacity: i64,
+    paid: i64,
+    /// Paid for, by offering.
+    offerings: BTreeMap<&'a str, u128>,
+}
+
+/// What so many of each offering cost an hour, in micro-dollars; prepaid ones
+/// cost nothing.
+fn cost(spec: &FleetSpec, offerings: &BTreeMap<&str, u128>) -> u128 {
+    let costs = offerings.iter().map(|(name, count)| {
+        let named = spec.offerings.iter().find(|one| one.name == **name);
+        let prepaid = named.map_or(0, |one| u128::from(one.prepaid));
+        price(spec, name) * count.saturating_sub(prepaid)
+    });
+    costs.sum()
+}
+
+/// Whether `instance` counts for nothing because it is on its way out already
+/// or not this store's.
+fn foreign_or_taken_back(
+    spec: &FleetSpec,
+    memory: &Memory,
+    seen: &Observation,
+    instance: &Instance,
+) -> bool {
+    let stray = memory.strays.get(&instance.id).is_some_and(|stray| {
+        let apart = spec.interval * (spec.limits.strays_confirmations - 1);
+        let own = format!("{}-{}-", memory.store, spec.name);
+        let foreign = |token: &LaunchToken| !token.as_str().starts_with(&own);
+        spec.limits.strays == Strays::End
+            && instance.token.as_ref().is_some_and(foreign)
+            && stray.listings >= spec.limits.strays_confirmations
+            && seen.now >= stray.since + apart
+    });
+    stray || taken_back(spec, instance)
+}
+
+fn taken_back(spec: &FleetSpec, instance: &Instance) -> bool {
+    match instance.notice {
+        None => false,
+        Some(Notice::Interruption { .. }) => true,
+        Some(Notice::Rebalance { .. }) => spec.spot.on_rebalance != OnRebalance::Ignore,
+    }
+}
+
+impl<'a> Count<'a> {
+    fn of(
+        spec: &FleetSpec,
+        memory: &'a Memory,
+        seen: &Observation,
+        listed: &BTreeMap<&'a InstanceId, &'a Instance>,
+    ) -> Self {
         let mut count = Self {
             capacity: 0,
             paid: 0,
-            micro_usd_per_hour: 0,
+            offerings: BTreeMap::new(),
         };
         for (id, instance) in listed {
             if instance.phase == Phase::Ending || memory.ended.contains_key(id) {
                 continue;
             }
             count.paid += 1;
-            count.micro_usd_per_hour += price(spec, &instance.offering);
+            *count.offerings.entry(&instance.offering).or_insert(0) += 1;
             let failed = memory.unready.get(id).is_some_and(|failed| *failed);
-            if !failed && !memory.drains.contains_key(id) {
+            let out = failed || foreign_or_taken_back(spec, memory, seen, instance);
+            if !out && !memory.drains.contains_key(id) {
                 count.capacity += 1;
             }
         }
@@ -164,8 +250,8 @@ impl Count {
             let unlisted = unlisted.max(0);
             count.capacity += unlisted;
             count.paid += unlisted;
-            count.micro_usd_per_hour +=
-                price(spec, &launch.offering) * u128::from(unlisted.unsigned_abs());
+            *count.offerings.entry(&launch.offering).or_insert(0) +=
+                u128::from(unlisted.unsigned_abs());
         }
         count
     }
@@ -180,7 +266,7 @@ struct Tally {
 }
 
 impl Tally {
-    fn of(memory: &Memory, decision: &Decision) -> Self {
+    fn of(memory: &Memory, decision: &Decision, no_capacity: impl Fn(&InstanceId) -> bool) -> Self {
         let mut tally = Self {
             launched: 0,
             fenced: 0,
@@ -193,7 +279,8 @@ impl Tally {
                 }
                 Action::Fence { instance } => {
                     let failed = memory.unready.get(instance).is_some_and(|failed| *failed);
-                    if !failed && !memory.drains.contains_key(instance) {
+                    let counted = !failed && !no_capacity(instance);
+                    if counted && !memory.drains.contains_key(instance) {
                         tally.fenced += 1;
                     }
                 }
@@ -208,22 +295,24 @@ impl Tally {
 fn check_size(
     spec: &FleetSpec,
     memory: &Memory,
-    count: &Count,
-    decision: &Decision,
+    count: &Count<'_>,
+    actions: &[Action],
     report: &mut impl FnMut(Invariant, String),
 ) {
-    let fresh = decision.actions.iter().filter_map(|action| match action {
-        Action::Launch {
+    let mut offerings = count.offerings.clone();
+    let mut launched = 0;
+    for action in actions {
+        if let Action::Launch {
             token,
             offering,
             count,
-        } if !memory.launches.contains_key(token) => Some((
-            i64::from(*count),
-            price(spec, offering) * u128::from(*count),
-        )),
-        _ => None,
-    });
-    let (launched, cost) = fresh.fold((0, 0), |sum, launch| (sum.0 + launch.0, sum.1 + launch.1));
+        } = action
+            && !memory.launches.contains_key(token)
+        {
+            launched += i64::from(*count);
+            *offerings.entry(offering).or_insert(0) += u128::from(*count);
+        }
+    }
     if launched == 0 {
         return;
     }
@@ -234,8 +323,10 @@ fn check_size(
             format!("{instances} of {}", spec.limits.max),
         );
     }
-    let spend = count.micro_usd_per_hour + cost;
-    if spend > u128::from(spec.limits.max_usd_per_hour.get()) {
+    let spend = cost(spec, &offerings);
+    // What is prepaid may be bought whatever the rest costs.
+    let dearer = spend > cost(spec, &count.offerings);
+    if dearer && spend > u128::from(spec.limits.max_usd_per_hour.get()) {
         report(
             Invariant::NeverAboveSpend,
             format!(
@@ -243,6 +334,32 @@ fn check_size(
                 spec.limits.max_usd_per_hour.get()
             ),
         );
+    }
+}
+
+/// What an offering may be asked for, if there is another to turn to.
+fn check_probes(
+    spec: &FleetSpec,
+    memory: &Memory,
+    actions: &[Action],
+    report: &mut impl FnMut(Invariant, String),
+) {
+    for (name, standing) in &memory.standings {
+        let asked = actions.iter().map(|action| match action {
+            Action::Launch {
+                token,
+                offering,
+                count,
+            } if offering == name && !memory.launches.contains_key(token) => u64::from(*count),
+            _ => 0,
+        });
+        let asked: u64 = asked.sum();
+        if spec.offerings.len() > 1 && asked > u64::from(standing.budget) {
+            report(
+                Invariant::ProbesAreSmall,
+                format!("{asked} of {name} instead of {}", standing.budget),
+            );
+        }
     }
 }
 
@@ -274,13 +391,19 @@ fn check_instances(
             report(Invariant::NamedOnly, format!("{instance} twice"));
         }
         let never_ready = memory.unready.get(instance).is_some_and(|failed| *failed);
-        if let Some(signal) = absent.filter(|_| ends && !never_ready) {
+        let shown = listed.get(instance);
+        let interrupted =
+            shown.is_some_and(|one| matches!(one.notice, Some(Notice::Interruption { .. })));
+        if !ends && shown.is_some_and(|one| taken_back(spec, one)) {
+            report(Invariant::TakenBackStaysFenced, action.to_string());
+        }
+        if let Some(signal) = absent.filter(|_| ends && !never_ready && !interrupted) {
             report(
                 Invariant::AbsentNeverShrinks,
                 format!("{action} without {signal}"),
             );
         }
-        let Some(shown) = listed.get(instance) else {
+        let Some(shown) = shown else {
             report(Invariant::NamedOnly, format!("{instance} is not listed"));
             continue;
         };

@@ -4,19 +4,21 @@
 //! what is seen. It changes nothing; [`crate::reconcile`] writes its decision
 //! down and carries it out.
 
+use std::collections::BTreeSet;
+
 use crate::audit::audit_looked;
 use crate::drain;
-use crate::governor::{self, Situation};
-use crate::memory::{Answer, Memory};
+use crate::governor::{self, Purchase, Situation};
+use crate::memory::{Answer, Cause, Memory};
 use crate::model::{
-    Action, Decision, Instance, InstanceId, LaunchToken, Listing, Observation, Phase, Proposal,
-    Reason, Wish,
+    Action, Decision, Instance, InstanceId, LaunchToken, Listing, Notice, Observation, Phase,
+    Proposal, Reason, Wish, Work,
 };
-use crate::placement;
+use crate::placement::{self, Choice, Held, Lot, Wanted};
 use crate::policy::{View, combine};
 use crate::signal::Completeness;
 use crate::spec::FleetSpec;
-use crate::units::MicroUsdPerHour;
+use crate::units::Timestamp;
 
 /// A launch without an answer is asked for again this many times in all; after
 /// that only a listing can settle it.
@@ -29,7 +31,7 @@ pub(crate) const LAUNCH_ASKED_MAX: u32 = 3;
 /// [`Reason::Refused`].
 pub fn decide(spec: &FleetSpec, memory: &Memory, seen: &Observation) -> Decision {
     let mut looked = memory.clone();
-    looked.look(&spec.limits, seen);
+    looked.look(spec, seen);
     decide_looked(spec, &looked, seen)
 }
 
@@ -65,7 +67,7 @@ fn think(spec: &FleetSpec, memory: &Memory, seen: &Observation) -> Decision {
         }
         Err(error) => return held(None, vec![blind(&error.to_string())], Vec::new()),
     };
-    let fleet = Fleet::sort(memory, listing);
+    let fleet = Fleet::sort(spec, memory, seen.now, listing);
     let proposals = propose(spec, memory, &fleet, seen);
     let needed = spec.limits.observe_cycles;
     if memory.corroborated < needed {
@@ -112,14 +114,11 @@ fn propose(spec: &FleetSpec, memory: &Memory, fleet: &Fleet, seen: &Observation)
     let view = View {
         now: seen.now,
         readings: &readings,
-        current: fleet.current(memory),
-        ready: count(
-            fleet
-                .serving
-                .iter()
-                .filter(|instance| instance.phase == Phase::Ready),
-        ),
-        slots: placement::to_buy(spec).slots,
+        // What is taken back from now on still counts here, once: a policy that
+        // wishes to stay as it is wishes for its replacement.
+        current: fleet.current(memory).saturating_add(fleet.taken_back),
+        ready: ready(&fleet.serving).saturating_add(fleet.taken_back_ready),
+        slots: placement::first_of(spec).slots,
     };
     spec.policies
         .iter()
@@ -135,23 +134,61 @@ struct Fleet<'a> {
     failed: Vec<&'a Instance>,
     /// Being let go, and still paid for.
     draining: Vec<&'a Instance>,
+    /// With a notice that is acted on, and not being let go yet: no capacity,
+    /// so that their replacements are bought.
+    noticed: Vec<&'a Instance>,
+    /// Another store's, confirmed, and not being let go yet: no capacity.
+    strays: Vec<&'a Instance>,
+    /// Those with a notice that were capacity up to this cycle.
+    taken_back: u32,
+    /// Those of them that are ready.
+    taken_back_ready: u32,
 }
 
 impl<'a> Fleet<'a> {
-    fn sort(memory: &Memory, listing: &'a Listing) -> Self {
+    fn sort(spec: &FleetSpec, memory: &Memory, now: Timestamp, listing: &'a Listing) -> Self {
         let alive = listing.instances.iter().filter(|instance| {
             instance.phase != Phase::Ending && !memory.ended.contains_key(&instance.id)
         });
         let (draining, staying): (Vec<_>, Vec<_>) =
             alive.partition(|instance| memory.drains.contains_key(&instance.id));
-        let (failed, serving) = staying
+        let (noticed, staying): (Vec<_>, Vec<_>) = staying
+            .into_iter()
+            .partition(|instance| memory.acts_on_notice(&instance.id));
+        let (failed, staying): (Vec<_>, Vec<_>) = staying
             .into_iter()
             .partition(|instance| memory.unready.get(&instance.id).copied().unwrap_or(false));
+        let confirmed = |instance: &&Instance| {
+            let stray = memory.strays.get(&instance.id);
+            stray.is_some_and(|stray| stray.confirmed(spec, now))
+        };
+        let (strays, serving) = staying.into_iter().partition(confirmed);
+        let taken_back: Vec<&Instance> = noticed
+            .iter()
+            .copied()
+            .filter(|instance| memory.noticed.get(&instance.id) == Some(&Some(now)))
+            .collect();
         Self {
             serving,
             failed,
             draining,
+            taken_back: count(&taken_back),
+            taken_back_ready: ready(&taken_back),
+            noticed,
+            strays,
         }
+    }
+
+    /// Everything that is paid for.
+    fn billed(&self) -> impl Iterator<Item = &'a Instance> {
+        let groups = [
+            &self.serving,
+            &self.draining,
+            &self.failed,
+            &self.noticed,
+            &self.strays,
+        ];
+        groups.into_iter().flatten().copied()
     }
 
     /// Instances that count as capacity.
@@ -166,6 +203,7 @@ struct Plan<'a> {
     memory: &'a Memory,
     seen: &'a Observation,
     fleet: Fleet<'a>,
+    held: Held,
     situation: Situation,
     reasons: Vec<Reason>,
     actions: Vec<Action>,
@@ -178,12 +216,14 @@ impl<'a> Plan<'a> {
         seen: &'a Observation,
         fleet: Fleet<'a>,
     ) -> Self {
-        let situation = situation(spec, memory, seen, &fleet);
+        let held = Held::count(spec, memory, fleet.billed(), &fleet.serving);
+        let situation = situation(spec, memory, seen, &fleet, &held);
         Self {
             spec,
             memory,
             seen,
             fleet,
+            held,
             situation,
             reasons: Vec::new(),
             actions: Vec::new(),
@@ -193,9 +233,10 @@ impl<'a> Plan<'a> {
     fn carry(mut self, proposals: Vec<Proposal>) -> Decision {
         let current = self.situation.current;
         self.situation.informed = informed(self.spec, self.seen);
-        let combined = combine(&proposals, current);
+        let viewed = current.saturating_add(self.fleet.taken_back);
+        let combined = combine(&proposals, viewed);
         self.reasons = combined.reasons;
-        let wish = combined.wish.unwrap_or(current);
+        let wish = combined.wish.unwrap_or(viewed);
         let (aim, reasons) = governor::bound(&self.spec.limits, &self.situation, wish);
         self.reasons.extend(reasons);
         let aim = if self.situation.informed {
@@ -211,6 +252,8 @@ impl<'a> Plan<'a> {
         } else {
             self.shrink(aim)
         };
+        self.let_go_noticed(target);
+        self.let_go_strays();
         self.end_drained();
         Decision {
             epoch: self.memory.epoch,
@@ -269,23 +312,23 @@ impl<'a> Plan<'a> {
                 .into_iter()
                 .map(|instance| Action::Unfence { instance }),
         );
-        let (granted, reasons) =
-            governor::launches(&self.spec.limits, &self.situation, need - rescues);
-        self.reasons.extend(reasons);
-        if granted > 0 {
-            self.actions.push(Action::Launch {
-                token: LaunchToken::new(
-                    &self.memory.store,
-                    &self.spec.name,
-                    self.memory.epoch,
-                    self.memory.cycle + 1,
-                    0,
-                ),
-                offering: placement::to_buy(self.spec).name.clone(),
-                count: granted,
-            });
+        let now = Now {
+            spec: self.spec,
+            memory: self.memory,
+            held: &self.held,
+            situation: &self.situation,
+        };
+        let size = self.situation.current + rescues;
+        let choice = buy(&now, size, need - rescues, &BTreeSet::new());
+        self.reasons.extend(choice.reasons);
+        let mut bought = 0;
+        for (serial, lot) in (0..).zip(choice.lots) {
+            bought += lot.count;
+            let cycle = self.memory.cycle + 1;
+            self.actions
+                .push(launch(self.spec, self.memory, cycle, serial, lot));
         }
-        self.situation.current + rescues + granted
+        size + bought
     }
 
     /// Lets instances go until `aim` are left, as far as there are any that
@@ -313,6 +356,8 @@ impl<'a> Plan<'a> {
             self.seen.now,
             &self.fleet.serving,
             self.spec.drain.busy,
+            &self.held,
+            aim,
         );
         let granted = usize::try_from(granted).unwrap_or(usize::MAX);
         let fences = victims
@@ -324,6 +369,69 @@ impl<'a> Plan<'a> {
         let before = self.actions.len();
         self.actions.extend(fences);
         self.situation.current - count(&self.actions[before..])
+    }
+
+    /// Lets go what the provider takes back: at once if it says when, otherwise
+    /// once as many as the fleet is to have, `target`, are ready without it, or
+    /// if it has no job. That it is interrupted needs no reading.
+    fn let_go_noticed(&mut self, target: u32) {
+        let replaced = ready(&self.fleet.serving) >= target;
+        let (mut interrupted, mut rebalancing) = (0, 0);
+        for instance in &self.fleet.noticed {
+            let leaves = match instance.notice {
+                Some(Notice::Interruption { .. }) => {
+                    interrupted += 1;
+                    true
+                }
+                Some(Notice::Rebalance { .. }) | None => {
+                    rebalancing += 1;
+                    let idle = instance.phase != Phase::Ready || instance.work == Work::Idle;
+                    self.situation.informed && (replaced || idle)
+                }
+            };
+            if leaves {
+                self.actions.push(Action::Fence {
+                    instance: instance.id.clone(),
+                });
+            }
+        }
+        if interrupted > 0 {
+            self.reasons
+                .push(Reason::Interrupted { count: interrupted });
+        }
+        if rebalancing > 0 {
+            self.reasons
+                .push(Reason::Rebalancing { count: rebalancing });
+        }
+    }
+
+    /// Lets strays go, as far as the step and the share of this cycle allow.
+    fn let_go_strays(&mut self) {
+        if self.fleet.strays.is_empty() {
+            return;
+        }
+        let serving = |id: &InstanceId| self.fleet.serving.iter().any(|one| one.id == *id);
+        let shrunk =
+            count(self.actions.iter().filter(
+                |action| matches!(action, Action::Fence { instance } if serving(instance)),
+            ));
+        let limits = &self.spec.limits;
+        let mut situation = self.situation;
+        situation.draining = situation.draining.saturating_add(shrunk);
+        let step = limits.shrink_step_max.saturating_sub(shrunk);
+        let wanted = count(&self.fleet.strays).min(step);
+        let (granted, reasons) = governor::ends(limits, &situation, wanted);
+        self.reasons.extend(reasons);
+        if granted == 0 {
+            return;
+        }
+        self.reasons.push(Reason::StraysLetGo { count: granted });
+        let strays = self.fleet.strays.iter();
+        let granted = usize::try_from(granted).unwrap_or(usize::MAX);
+        let fences = strays.take(granted).map(|instance| Action::Fence {
+            instance: instance.id.clone(),
+        });
+        self.actions.extend(fences);
     }
 
     /// Moves on what is being let go already, and starts to let go what never
@@ -339,7 +447,8 @@ impl<'a> Plan<'a> {
             let rescued = self.actions.iter().any(
                 |action| matches!(action, Action::Unfence { instance: id } if *id == instance.id),
             );
-            let held = !self.situation.informed && !draining.boot_failed;
+            let interrupted = matches!(instance.notice, Some(Notice::Interruption { .. }));
+            let held = !self.situation.informed && !draining.boot_failed && !interrupted;
             if rescued || held {
                 continue;
             }
@@ -359,33 +468,109 @@ impl<'a> Plan<'a> {
     }
 }
 
+/// What a purchase is judged by.
+struct Now<'a> {
+    spec: &'a FleetSpec,
+    memory: &'a Memory,
+    held: &'a Held,
+    situation: &'a Situation,
+}
+
+/// What of `wanted` more instances is bought where, for a fleet that has `size`
+/// without them; nothing of the offerings in `short`.
+fn buy(now: &Now<'_>, size: u32, wanted: u32, short: &BTreeSet<String>) -> Choice {
+    let limits = &now.spec.limits;
+    let (granted, mut reasons) = governor::launches(limits, now.situation, wanted);
+    if granted == 0 {
+        return Choice {
+            reasons,
+            lots: Vec::new(),
+        };
+    }
+    let wanted = Wanted {
+        count: granted,
+        size: size.saturating_add(granted),
+    };
+    let at = now.situation.now;
+    let mut choice = placement::choose(now.spec, now.memory, at, now.held, wanted, short);
+    let purchases: Vec<Purchase> = choice
+        .lots
+        .iter()
+        .map(|lot| Purchase {
+            count: lot.count,
+            prepaid: lot.prepaid,
+            price: lot.price,
+        })
+        .collect();
+    let (counts, cuts) = governor::payable(limits, now.situation, &purchases);
+    for (lot, count) in choice.lots.iter_mut().zip(counts) {
+        lot.count = count;
+    }
+    choice.lots.retain(|lot| lot.count > 0);
+    reasons.append(&mut choice.reasons);
+    reasons.extend(cuts);
+    choice.reasons = reasons;
+    choice
+}
+
+fn launch(spec: &FleetSpec, memory: &Memory, cycle: u64, serial: u32, lot: Lot) -> Action {
+    Action::Launch {
+        token: LaunchToken::new(&memory.store, &spec.name, memory.epoch, cycle, serial),
+        offering: lot.offering,
+        count: lot.count,
+    }
+}
+
+/// Launches of up to `missing` instances in place of what the offerings in
+/// `short` did not grant in the cycle that `memory` is in, numbered from
+/// `serial`. Everything that may be launched by now counts.
+pub(crate) fn elsewhere(
+    spec: &FleetSpec,
+    memory: &Memory,
+    seen: &Observation,
+    missing: u32,
+    short: &BTreeSet<String>,
+    serial: u32,
+) -> Vec<Action> {
+    let Ok(listing) = &seen.fleet else {
+        return Vec::new();
+    };
+    let fleet = Fleet::sort(spec, memory, seen.now, listing);
+    let held = Held::count(spec, memory, fleet.billed(), &fleet.serving);
+    let now = Now {
+        spec,
+        memory,
+        held: &held,
+        situation: &situation(spec, memory, seen, &fleet, &held),
+    };
+    let lots = buy(&now, fleet.current(memory), missing, short).lots;
+    let numbered = (serial..).zip(lots);
+    numbered
+        .map(|(serial, lot)| launch(spec, memory, memory.cycle, serial, lot))
+        .collect()
+}
+
 fn situation(
     spec: &FleetSpec,
     memory: &Memory,
     seen: &Observation,
     fleet: &Fleet<'_>,
+    held: &Held,
 ) -> Situation {
     let current = fleet.current(memory);
-    let leaving = count(&fleet.draining).saturating_add(count(&fleet.failed));
-    let listed = fleet
-        .serving
-        .iter()
-        .chain(&fleet.draining)
-        .chain(&fleet.failed);
-    let prices = listed.map(|instance| placement::price_of(spec, &instance.offering).get());
-    let unlisted = memory.launches.values().map(|launch| {
-        placement::price_of(spec, &launch.offering)
-            .times(launch.unlisted())
-            .get()
+    // What the provider takes back is not let go by us.
+    let told = fleet.draining.iter().filter(|instance| {
+        let drain = memory.drains.get(&instance.id);
+        drain.is_some_and(|drain| drain.cause != Cause::Notice)
     });
-    let spend = prices.chain(unlisted).fold(0, u64::saturating_add);
+    let leaving = count(told).saturating_add(count(&fleet.failed));
+    let listed = count(fleet.billed());
     let booting = memory.unready.values().filter(|counted| !**counted);
     Situation {
         now: seen.now,
         current,
-        billed: current.saturating_add(leaving),
-        spend: MicroUsdPerHour::new(spend),
-        price: placement::to_buy(spec).price,
+        billed: listed.saturating_add(memory.unlisted()),
+        spend: held.spend(spec),
         boots_pending: count(booting).saturating_add(memory.unlisted()),
         fruitless: memory.fruitless,
         ended: memory.ended_within_hour(seen.now),
@@ -394,6 +579,15 @@ fn situation(
         shrunk_at: memory.shrunk_at,
         informed: true,
     }
+}
+
+/// How many of `instances` are ready.
+fn ready(instances: &[&Instance]) -> u32 {
+    count(
+        instances
+            .iter()
+            .filter(|instance| instance.phase == Phase::Ready),
+    )
 }
 
 /// How many there are; a fleet of more than 2^32 instances would be a bug.

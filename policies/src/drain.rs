@@ -16,7 +16,7 @@
 
 use std::time::Duration;
 
-use crate::memory::{Draining, Memory, surely_idle};
+use crate::memory::{Cause, Draining, Memory, surely_idle};
 use crate::model::{Action, FenceReceipt, Grounds, Instance, InstanceId, Outcome, Phase, Work};
 use crate::spec::Drain;
 use crate::units::Timestamp;
@@ -78,7 +78,8 @@ pub(crate) fn follow_up(
     })
 }
 
-/// Draining instances that can be put back to work, those drained last first.
+/// Draining instances that can be put back to work, those drained last first:
+/// none that never became ready, is taken back or belongs to somebody else.
 pub(crate) fn rescuable(memory: &Memory, instances: &[&Instance]) -> Vec<InstanceId> {
     let mut drains: Vec<_> = instances
         .iter()
@@ -89,7 +90,7 @@ pub(crate) fn rescuable(memory: &Memory, instances: &[&Instance]) -> Vec<Instanc
                 .get(&instance.id)
                 .map(|drain| (drain, &instance.id))
         })
-        .filter(|(drain, _)| !drain.boot_failed)
+        .filter(|(drain, _)| !drain.boot_failed && drain.cause == Cause::Shrink)
         .collect();
     drains.sort_by(|one, other| other.0.since.cmp(&one.0.since).then(one.1.cmp(other.1)));
     drains.into_iter().map(|(_, id)| id.clone()).collect()

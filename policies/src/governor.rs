@@ -1,9 +1,10 @@
 //! The last gate before the cloud. It knows numbers and limits, and nothing
 //! of the policies that made the wish; nothing passes it.
 //!
-//! It is asked three times a cycle: [`bound`] says which size may be aimed at,
-//! [`launches`] how many instances may be bought on the way there, [`ends`]
-//! how many may be let go.
+//! It is asked for four things in a cycle: [`bound`] says which size may be
+//! aimed at, [`launches`] how many instances may be bought on the way there,
+//! [`payable`] how many of them the money pays for, [`ends`] how many may be
+//! let go.
 
 use crate::model::{Direction, Reason};
 use crate::spec::Limits;
@@ -20,8 +21,6 @@ pub struct Situation {
     pub billed: u32,
     /// What all of them cost an hour.
     pub spend: MicroUsdPerHour,
-    /// What one more costs an hour.
-    pub price: MicroUsdPerHour,
     /// Launched instances that are neither ready nor given up.
     pub boots_pending: u32,
     /// Launched instances that failed to become ready, in a row.
@@ -105,14 +104,6 @@ pub fn launches(limits: &Limits, situation: &Situation, wanted: u32) -> (u32, Ve
         granted = headroom;
         reasons.push(Reason::CutToMax { max: limits.max });
     }
-    let affordable = affordable(limits, situation);
-    if granted > affordable {
-        granted = affordable;
-        reasons.push(Reason::CutBySpend {
-            affordable: situation.billed.saturating_add(affordable),
-            cap: limits.max_usd_per_hour,
-        });
-    }
     if granted > 0 && situation.fruitless >= limits.breaker_failures {
         // One probe at a time: the next only once this one has failed too.
         let probing = situation.boots_pending == 0;
@@ -151,19 +142,56 @@ pub fn ends(limits: &Limits, situation: &Situation, wanted: u32) -> (u32, Vec<Re
     )
 }
 
-/// How many more instances the money pays for; any number if they are free.
-fn affordable(limits: &Limits, situation: &Situation) -> u32 {
-    let left = limits
-        .max_usd_per_hour
-        .get()
-        .saturating_sub(situation.spend.get());
-    left.checked_div(situation.price.get())
-        .map_or(u32::MAX, |count| u32::try_from(count).unwrap_or(u32::MAX))
+/// Instances to be bought at one price.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Purchase {
+    /// How many.
+    pub count: u32,
+    /// How many of them cost nothing more, because they are prepaid.
+    pub prepaid: u32,
+    /// What each of the others costs an hour.
+    pub price: MicroUsdPerHour,
+}
+
+/// How many of each of `purchases` the money pays for, those that come first
+/// first.
+pub fn payable(
+    limits: &Limits,
+    situation: &Situation,
+    purchases: &[Purchase],
+) -> (Vec<u32>, Vec<Reason>) {
+    let cap = limits.max_usd_per_hour;
+    let mut left = cap.get().saturating_sub(situation.spend.get());
+    let mut counts = Vec::with_capacity(purchases.len());
+    for purchase in purchases {
+        let paid = purchase.count.saturating_sub(purchase.prepaid);
+        // Any number if they are free.
+        let most = left.checked_div(purchase.price.get());
+        let most = most.map_or(u32::MAX, |most| u32::try_from(most).unwrap_or(u32::MAX));
+        let paid_for = paid.min(most);
+        left = left.saturating_sub(purchase.price.times(paid_for).get());
+        counts.push(purchase.count - (paid - paid_for));
+    }
+    let wanted: u32 = purchases
+        .iter()
+        .fold(0, |sum, purchase| sum.saturating_add(purchase.count));
+    let granted: u32 = counts
+        .iter()
+        .fold(0, |sum: u32, count| sum.saturating_add(*count));
+    let mut reasons = Vec::new();
+    if granted < wanted {
+        reasons.push(Reason::CutBySpend {
+            affordable: situation.billed.saturating_add(granted),
+            cap,
+        });
+    }
+    (counts, reasons)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spec::Strays;
     use std::time::Duration;
 
     fn limits() -> Limits {
@@ -180,6 +208,8 @@ mod tests {
             breaker_failures: 3,
             observe_cycles: 2,
             listing_patience: Duration::from_mins(10),
+            strays: Strays::Adopt,
+            strays_confirmations: Limits::STRAYS_CONFIRMATIONS,
         }
     }
 
@@ -189,7 +219,6 @@ mod tests {
             current: 10,
             billed: 10,
             spend: MicroUsdPerHour::new(2_000_000),
-            price: MicroUsdPerHour::new(200_000),
             boots_pending: 0,
             fruitless: 0,
             ended: 0,
@@ -257,17 +286,9 @@ mod tests {
     }
 
     #[test]
-    fn launches_stay_below_max_money_and_breaker() {
+    fn launches_stay_below_max_and_breaker() {
         let calm = situation();
         let full = Situation { billed: 18, ..calm };
-        let dear = Situation {
-            price: MicroUsdPerHour::new(400_000),
-            ..calm
-        };
-        let free = Situation {
-            price: MicroUsdPerHour::ZERO,
-            ..calm
-        };
         let tripped = Situation {
             fruitless: 3,
             ..calm
@@ -277,17 +298,39 @@ mod tests {
             ..tripped
         };
         for (now, wanted, granted) in [
-            (calm, 5, 5),
-            (calm, 6, 5),
+            (calm, 10, 10),
+            (calm, 11, 10),
             (full, 5, 2),
-            (dear, 5, 2),
-            (free, 10, 10),
             (tripped, 5, 1),
             (probing, 5, 0),
         ] {
             let (got, why) = launches(&limits(), &now, wanted);
             assert_eq!(got, granted, "{now:?}");
             assert_eq!(why.is_empty(), got == wanted, "{now:?}");
+        }
+    }
+
+    #[test]
+    fn the_money_pays_for_all_purchases_together() {
+        let of = |count: u32, prepaid: u32, price: u64| Purchase {
+            count,
+            prepaid,
+            price: MicroUsdPerHour::new(price),
+        };
+        // A million is left.
+        for (purchases, counts) in [
+            (vec![of(5, 0, 200_000)], vec![5]),
+            (vec![of(6, 0, 200_000)], vec![5]),
+            (vec![of(6, 1, 200_000)], vec![6]),
+            (vec![of(10, 0, 0)], vec![10]),
+            (vec![of(2, 0, 400_000), of(2, 0, 200_000)], vec![2, 1]),
+            (vec![of(3, 0, 400_000), of(2, 0, 100_000)], vec![2, 2]),
+            (vec![of(1, 0, 2_000_000), of(1, 0, 1_000_000)], vec![0, 1]),
+        ] {
+            let wanted: u32 = purchases.iter().map(|purchase| purchase.count).sum();
+            let (got, why) = payable(&limits(), &situation(), &purchases);
+            assert_eq!(got, counts, "{purchases:?}");
+            assert_eq!(why.is_empty(), got.iter().sum::<u32>() == wanted);
         }
     }
 

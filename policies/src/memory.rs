@@ -12,12 +12,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::ledger::{Ledger, Span};
 use crate::model::{
-    Action, Decision, Epoch, FleetError, InstanceId, LaunchToken, Listing, Observation, Outcome,
-    Phase, Work,
+    Action, Decision, Epoch, FleetError, Instance, InstanceId, LaunchToken, Listing, Notice,
+    Observation, Outcome, Phase, Work, is_default,
 };
 use crate::ports::Record;
-use crate::spec::{FleetSpec, Limits};
+use crate::spec::{FleetSpec, Limits, OnRebalance, Strays};
+use crate::standing::Standing;
 use crate::units::Timestamp;
 
 /// The span over which ended instances are counted against the share that may
@@ -56,6 +58,42 @@ pub struct Memory {
     pub shrunk_at: Option<Timestamp>,
     /// How many instances were ended when, within the last hour.
     pub ends: Vec<Ended>,
+    /// How reliably offerings are granted, by name; only those that refused
+    /// something of late, and are still sold.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub standings: BTreeMap<String, Standing>,
+    /// Listed instances with a notice, and since when it is acted on: `None` for
+    /// a rebalance that is ignored.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub noticed: BTreeMap<InstanceId, Option<Timestamp>>,
+    /// Listed instances that another store launched, if such are to be ended.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub strays: BTreeMap<InstanceId, Stray>,
+    /// When this store first saw a complete listing: what was launched before
+    /// belongs to the fleet, whoever launched it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub first_look: Option<Timestamp>,
+    /// What the fleet has cost.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub ledger: Ledger,
+}
+
+/// An instance that another store launched after this one first looked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stray {
+    /// When it was first seen.
+    pub since: Timestamp,
+    /// In how many complete listings in a row it was, after the fleet was observed.
+    pub listings: u32,
+}
+
+impl Stray {
+    /// Whether it was there often and long enough to be let go.
+    pub fn confirmed(&self, spec: &FleetSpec, now: Timestamp) -> bool {
+        let needed = spec.limits.strays_confirmations;
+        let span = spec.interval.saturating_mul(needed.saturating_sub(1));
+        self.listings >= needed && now.since(self.since) >= span
+    }
 }
 
 /// One launch that listings have not fully confirmed.
@@ -95,7 +133,7 @@ pub enum Answer {
 }
 
 /// Why and how far an instance is on its way out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Draining {
     /// When it was first told to take no new jobs.
     pub since: Timestamp,
@@ -103,6 +141,35 @@ pub struct Draining {
     pub fenced_at: Option<Timestamp>,
     /// Whether it is let go because it never became ready.
     pub boot_failed: bool,
+    /// What else it is let go for.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub cause: Cause,
+    /// What it is and when it was launched, for the ledger; `None` in records of
+    /// versions that kept none.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub bought: Option<Bought>,
+}
+
+/// Why an instance is let go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// The fleet shrinks, or it never became ready.
+    #[default]
+    Shrink,
+    /// The provider takes it back, or is likely to.
+    Notice,
+    /// Another store launched it.
+    Stray,
+}
+
+/// What an instance was bought as.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bought {
+    /// By name.
+    pub offering: String,
+    /// When its launch was asked for.
+    pub at: Timestamp,
 }
 
 /// Instances ended at one moment.
@@ -128,13 +195,25 @@ impl Memory {
     /// says was remembered, and done since, under the new `epoch`.
     pub fn rebuild(spec: &FleetSpec, store: &str, epoch: Epoch, tail: &[Record]) -> Self {
         let mut memory = Self::new(store, epoch);
+        let mut decided_at = Timestamp::EPOCH;
         for record in tail {
             match record {
                 Record::Decided(decided) => {
                     memory = decided.memory.clone();
-                    memory.look(&spec.limits, &decided.seen);
-                    memory.plan(&decided.decision);
+                    memory.look(spec, &decided.seen);
+                    memory.plan(&decided.decision, &decided.seen);
+                    decided_at = decided.decision.at;
                 }
+                // It may have been sent.
+                Record::Planned {
+                    action:
+                        Action::Launch {
+                            token,
+                            offering,
+                            count,
+                        },
+                    ..
+                } => memory.plan_launch(decided_at, token, offering, *count),
                 // Its first half, the fence, is remembered; the receipt is made anew.
                 Record::Planned { .. } => {}
                 Record::Acted {
@@ -153,7 +232,8 @@ impl Memory {
     }
 
     /// Takes in what was seen. Without a complete listing nothing is learnt.
-    pub fn look(&mut self, limits: &Limits, seen: &Observation) {
+    pub fn look(&mut self, spec: &FleetSpec, seen: &Observation) {
+        let limits = &spec.limits;
         let listing = match &seen.fleet {
             Ok(listing) if listing.complete => listing,
             Ok(_) | Err(_) => {
@@ -163,16 +243,28 @@ impl Memory {
                 return;
             }
         };
+        self.first_look.get_or_insert(seen.now);
         self.corroborate(limits, listing);
+        self.heed_notices(spec, seen.now, listing);
         self.confirm_launches(limits, seen.now, listing);
         self.judge_boots(limits, seen.now, listing);
         self.adopt_fenced(seen.now, listing);
-        self.forget(limits, seen.now, listing);
+        self.watch_strays(spec, seen.now, listing);
+        self.forget(spec, seen.now, listing);
+        let (ended, unready) = (&self.ended, &self.unready);
+        let alive = listing.instances.iter().filter(|instance| {
+            instance.phase != Phase::Ending && !ended.contains_key(&instance.id)
+        });
+        let alive = alive.map(|instance| {
+            let failed = unready.get(&instance.id).is_some_and(|failed| *failed);
+            (instance, failed)
+        });
+        self.ledger.charge(spec, seen.now, alive);
     }
 
     /// Takes in what was decided: launches count from now on, whatever the
-    /// answer will be.
-    pub fn plan(&mut self, decision: &Decision) {
+    /// answer will be. `seen` is what the decision was made of.
+    pub fn plan(&mut self, decision: &Decision, seen: &Observation) {
         self.cycle = decision.cycle;
         for action in &decision.actions {
             match action {
@@ -180,32 +272,11 @@ impl Memory {
                     token,
                     offering,
                     count,
-                } => {
-                    let launch = self
-                        .launches
-                        .entry(token.clone())
-                        .or_insert_with(|| Launch {
-                            offering: offering.clone(),
-                            count: *count,
-                            at: decision.at,
-                            answer: Answer::Awaited { asked: 0 },
-                            seen: BTreeSet::new(),
-                        });
-                    launch.at = decision.at;
-                    if let Answer::Awaited { asked } = &mut launch.answer {
-                        *asked = asked.saturating_add(1);
-                    }
-                }
+                } => self.plan_launch(decision.at, token, offering, *count),
                 Action::Fence { instance } => {
-                    let boot_failed = self.unready.get(instance).copied().unwrap_or(false);
-                    if !self.drains.contains_key(instance) && !boot_failed {
-                        self.shrunk_at = Some(decision.at);
-                    }
-                    self.drains.entry(instance.clone()).or_insert(Draining {
-                        since: decision.at,
-                        fenced_at: None,
-                        boot_failed,
-                    });
+                    let listing = seen.fleet.as_ref().ok();
+                    let shown = listing.and_then(|listing| find(listing, instance));
+                    self.plan_fence(decision.at, instance, shown);
                 }
                 Action::Unfence { instance } => {
                     // Whatever comes of it, the old confirmation is worth
@@ -217,6 +288,55 @@ impl Memory {
                 Action::Terminate { .. } => {}
             }
         }
+    }
+
+    /// Takes in that a launch is about to be asked for at `at`.
+    pub(crate) fn plan_launch(
+        &mut self,
+        at: Timestamp,
+        token: &LaunchToken,
+        offering: &str,
+        count: u32,
+    ) {
+        let launch = self
+            .launches
+            .entry(token.clone())
+            .or_insert_with(|| Launch {
+                offering: offering.to_owned(),
+                count,
+                at,
+                answer: Answer::Awaited { asked: 0 },
+                seen: BTreeSet::new(),
+            });
+        launch.at = at;
+        if let Answer::Awaited { asked } = &mut launch.answer {
+            *asked = asked.saturating_add(1);
+        }
+    }
+
+    fn plan_fence(&mut self, at: Timestamp, instance: &InstanceId, shown: Option<&Instance>) {
+        if self.drains.contains_key(instance) {
+            return;
+        }
+        let boot_failed = self.unready.get(instance).copied().unwrap_or(false);
+        let cause = if self.acts_on_notice(instance) {
+            Cause::Notice
+        } else if self.strays.contains_key(instance) {
+            Cause::Stray
+        } else {
+            Cause::Shrink
+        };
+        if !boot_failed && cause != Cause::Notice {
+            self.shrunk_at = Some(at);
+        }
+        let draining = Draining {
+            since: at,
+            fenced_at: None,
+            boot_failed,
+            cause,
+            bought: shown.map(bought),
+        };
+        self.drains.insert(instance.clone(), draining);
     }
 
     /// Takes in how an action came out.
@@ -246,7 +366,19 @@ impl Memory {
             },
             Action::Terminate { instance, .. } => match outcome {
                 Outcome::Terminated | Outcome::Failed(FleetError::NotFound) => {
+                    let drain = self.drains.get(instance);
+                    let cause = drain.map(|drain| drain.cause).unwrap_or_default();
+                    if let Some(bought) = drain.and_then(|drain| drain.bought.clone()) {
+                        self.ledger.note_ended(Span {
+                            offering: bought.offering,
+                            from: bought.at,
+                            to: at,
+                        });
+                    }
                     self.gone(at, instance);
+                    if cause == Cause::Notice {
+                        return;
+                    }
                     match self.ends.last_mut() {
                         Some(last) if last.at == at => last.count = last.count.saturating_add(1),
                         _ => self.ends.push(Ended { at, count: 1 }),
@@ -295,25 +427,107 @@ impl Memory {
         let Some(launch) = self.launches.get_mut(token) else {
             return;
         };
+        let (offering, asked) = (launch.offering.clone(), launch.count);
+        let first = launch.answer == (Answer::Awaited { asked: 1 });
         match outcome {
             Outcome::Launched { instances } => {
+                let granted = u32::try_from(instances.len()).unwrap_or(u32::MAX);
+                if launch.answer != Answer::Given {
+                    self.learn(at, &offering, asked, granted);
+                }
+                let Some(launch) = self.launches.get_mut(token) else {
+                    return;
+                };
                 launch.answer = Answer::Given;
-                launch.count = u32::try_from(instances.len()).unwrap_or(u32::MAX);
+                launch.count = granted;
                 self.grown_at = Some(at);
             }
             // It may have happened: it counts until a listing says otherwise.
             Outcome::Failed(FleetError::Unknown(_)) => self.grown_at = Some(at),
-            Outcome::Failed(_) => {
+            Outcome::Failed(error) => {
                 // The failure is certain only for this asking. If an earlier
                 // answer was lost, the launch may have happened then.
-                if launch.answer == (Answer::Awaited { asked: 1 }) {
+                if first {
                     self.launches.remove(token);
+                    if is_refusal(error) {
+                        self.learn(at, &offering, asked, 0);
+                    }
                 }
             }
             Outcome::Rehearsed => {
                 self.launches.remove(token);
             }
             Outcome::Fenced { .. } | Outcome::Unfenced | Outcome::Terminated => {}
+        }
+    }
+
+    /// Takes in that of `asked` instances of `offering` `granted` were granted.
+    fn learn(&mut self, at: Timestamp, offering: &str, asked: u32, granted: u32) {
+        if let Some(standing) = self.standings.get_mut(offering) {
+            standing.learn(at, asked, granted);
+        } else if granted < asked {
+            let mut standing = Standing::unknown(at);
+            standing.learn(at, asked, granted);
+            self.standings.insert(offering.to_owned(), standing);
+        }
+    }
+
+    /// Whether the notice that `instance` has is acted on.
+    pub(crate) fn acts_on_notice(&self, instance: &InstanceId) -> bool {
+        self.noticed.get(instance).copied().flatten().is_some()
+    }
+
+    /// Whether `instance` belongs to this fleet, as far as its token tells: only
+    /// one that another store launched for a fleet of this name, after this
+    /// store first looked, does not. One without a token, or with a token of
+    /// somebody else's making, may be anybody's, and is kept.
+    fn is_ours(&self, instance: &Instance) -> bool {
+        let Some(token) = &instance.token else {
+            return true;
+        };
+        let ours = token.store() == Some(self.store.as_str()) || token.store().is_none();
+        ours || self
+            .first_look
+            .is_none_or(|first_look| instance.launched_at <= first_look)
+    }
+
+    /// Notes who has a notice, and since when it is acted on.
+    fn heed_notices(&mut self, spec: &FleetSpec, now: Timestamp, listing: &Listing) {
+        for instance in &listing.instances {
+            let acts = match instance.notice {
+                None => continue,
+                Some(Notice::Interruption { .. }) => true,
+                Some(Notice::Rebalance { .. }) => spec.spot.on_rebalance == OnRebalance::Replace,
+            };
+            let since = self.noticed.entry(instance.id.clone()).or_insert(None);
+            *since = if acts { since.or(Some(now)) } else { None };
+            if acts && let Some(drain) = self.drains.get_mut(&instance.id) {
+                drain.cause = Cause::Notice;
+            }
+        }
+    }
+
+    /// Counts in how many complete listings each stray was, once the fleet has
+    /// been observed.
+    fn watch_strays(&mut self, spec: &FleetSpec, now: Timestamp, listing: &Listing) {
+        if spec.limits.strays == Strays::Adopt {
+            self.strays.clear();
+            return;
+        }
+        self.strays.retain(|id, _| listed(listing, id).is_some());
+        if self.corroborated < spec.limits.observe_cycles {
+            return;
+        }
+        for instance in &listing.instances {
+            let fleet = instance.token.as_ref().and_then(LaunchToken::fleet);
+            if fleet != Some(spec.name.as_str()) || self.is_ours(instance) {
+                continue;
+            }
+            let stray = self.strays.entry(instance.id.clone()).or_insert(Stray {
+                since: now,
+                listings: 0,
+            });
+            stray.listings = stray.listings.saturating_add(1);
         }
     }
 
@@ -348,12 +562,18 @@ impl Memory {
             if !launch.seen.insert(instance.id.clone()) {
                 continue;
             }
+            if instance.phase != Phase::Ending {
+                self.ledger.note_fresh(instance, now);
+            }
             match instance.phase {
                 Phase::Ready => self.fruitless = 0,
                 // It was over before anybody saw it boot, and not by us: what
                 // is not listed is not ended.
-                Phase::Ending => self.fruitless = self.fruitless.saturating_add(1),
-                Phase::Booting => {}
+                // What was taken back says nothing of boots.
+                Phase::Ending if instance.notice.is_none() => {
+                    self.fruitless = self.fruitless.saturating_add(1);
+                }
+                Phase::Booting | Phase::Ending => {}
             }
         }
         let mut never_listed = 0_u32;
@@ -381,6 +601,7 @@ impl Memory {
                     let counted = self.unready.entry(instance.id.clone()).or_insert(false);
                     if !*counted && now.since(instance.launched_at) > limits.boot_timeout {
                         *counted = true;
+                        self.ledger.note_failed(instance, now);
                         self.fruitless = self.fruitless.saturating_add(1);
                     }
                     // Let go while it booted: it will never say that it is idle.
@@ -400,11 +621,12 @@ impl Memory {
                 Phase::Booting | Phase::Ending => {}
             }
         }
-        let drains = &self.drains;
+        let (drains, noticed) = (&self.drains, &self.noticed);
         let mut vanished = 0_u32;
         self.unready.retain(|id, counted| {
             let listed = listed(listing, id).is_some_and(|phase| phase == Phase::Booting);
-            if !listed && !*counted && !drains.contains_key(id) {
+            let told = drains.contains_key(id) || noticed.contains_key(id);
+            if !listed && !*counted && !told {
                 vanished = vanished.saturating_add(1);
             }
             listed
@@ -420,16 +642,32 @@ impl Memory {
                 && instance.phase != Phase::Ending
                 && !self.ended.contains_key(&instance.id)
             {
-                self.drains.entry(instance.id.clone()).or_insert(Draining {
+                let cause = if self.acts_on_notice(&instance.id) {
+                    Cause::Notice
+                } else {
+                    Cause::Shrink
+                };
+                let drain = self.drains.entry(instance.id.clone());
+                let drain = drain.or_insert_with(|| Draining {
                     since: now,
                     fenced_at: None,
                     boot_failed: false,
+                    cause,
+                    bought: None,
                 });
+                drain.bought.get_or_insert_with(|| bought(instance));
             }
         }
     }
 
-    fn forget(&mut self, limits: &Limits, now: Timestamp, listing: &Listing) {
+    fn forget(&mut self, spec: &FleetSpec, now: Timestamp, listing: &Listing) {
+        let limits = &spec.limits;
+        self.standings.retain(|name, standing| {
+            let sold = spec.offerings.iter().any(|one| one.name == *name);
+            sold && !standing.is_forgotten(now)
+        });
+        self.noticed
+            .retain(|id, _| find(listing, id).is_some_and(|instance| instance.notice.is_some()));
         self.drains.retain(|id, _| listed(listing, id).is_some());
         // Kept for a while after it has gone from the listing, since listings
         // may be older than the last one. Given up if it is still listed as
@@ -440,13 +678,39 @@ impl Memory {
     }
 }
 
-/// The phase under which `id` is listed, if it is.
-fn listed(listing: &Listing, id: &InstanceId) -> Option<Phase> {
+/// The instance `id`, if it is listed.
+fn find<'a>(listing: &'a Listing, id: &InstanceId) -> Option<&'a Instance> {
     listing
         .instances
         .binary_search_by(|instance| instance.id.cmp(id))
         .ok()
-        .map(|index| listing.instances[index].phase)
+        .map(|index| &listing.instances[index])
+}
+
+/// The phase under which `id` is listed, if it is.
+fn listed(listing: &Listing, id: &InstanceId) -> Option<Phase> {
+    find(listing, id).map(|instance| instance.phase)
+}
+
+fn bought(instance: &Instance) -> Bought {
+    Bought {
+        offering: instance.offering.clone(),
+        at: instance.launched_at,
+    }
+}
+
+/// Whether an error says something of the offering, and not of the moment.
+pub(crate) fn is_refusal(error: &FleetError) -> bool {
+    match error {
+        FleetError::NoCapacity
+        | FleetError::LimitReached(_)
+        | FleetError::NotPermitted(_)
+        | FleetError::Rejected(_) => true,
+        FleetError::Throttled
+        | FleetError::NotFound
+        | FleetError::StaleEpoch
+        | FleetError::Unknown(_) => false,
+    }
 }
 
 /// Whether a worker may be ended without losing a job.

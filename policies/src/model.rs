@@ -55,6 +55,26 @@ impl LaunchToken {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Which store made it; `None` if it is no token of windlass.
+    pub fn store(&self) -> Option<&str> {
+        Some(self.parts()?.0)
+    }
+
+    /// Which fleet it was made for; `None` if it is no token of windlass.
+    pub fn fleet(&self) -> Option<&str> {
+        Some(self.parts()?.1)
+    }
+
+    /// Store and fleet. A store has no `-` in its name, a fleet may.
+    fn parts(&self) -> Option<(&str, &str)> {
+        let (store, rest) = self.0.split_once('-')?;
+        let mut parts = rest.rsplitn(4, '-');
+        for _ in 0..3 {
+            parts.next()?.parse::<u64>().ok()?;
+        }
+        Some((store, parts.next()?))
+    }
 }
 
 impl fmt::Display for LaunchToken {
@@ -127,12 +147,19 @@ pub struct Offering {
     /// Jobs one instance works on at a time; at least 1.
     pub slots: u32,
     /// On which terms it is bought.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub market: Market,
     /// How many of them are paid for already, whether they run or not:
     /// reserved instances and savings plans.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub prepaid: u32,
+}
+
+/// Whether `value` need not be written: what a reader puts in its place is the
+/// same. Records and fingerprints so stay as they were before there was such a
+/// field.
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// Where an instance stands, by the provider's listing.
@@ -512,6 +539,42 @@ pub enum Reason {
         /// How many instances those launches were for.
         count: u32,
     },
+    /// An offering is asked for less than its price alone would have it,
+    /// because it was refused of late.
+    OfferingAvoided {
+        /// Which one.
+        offering: String,
+        /// How many are asked of it in this cycle.
+        asked: u32,
+        /// What share of what was asked of it is granted, in percent.
+        granted_percent: u32,
+    },
+    /// What one offering did not grant was asked of another in the same cycle.
+    BoughtElsewhere {
+        /// How many were not granted.
+        missing: u32,
+        /// By which offering.
+        of: String,
+        /// How many were asked for instead.
+        count: u32,
+        /// Of which offering.
+        instead: String,
+    },
+    /// Instances are taken back by the provider: they are no capacity any more.
+    Interrupted {
+        /// How many.
+        count: u32,
+    },
+    /// The provider recommends to replace instances: others are bought first.
+    Rebalancing {
+        /// How many.
+        count: u32,
+    },
+    /// Instances that another store launched are let go.
+    StraysLetGo {
+        /// How many in this cycle.
+        count: u32,
+    },
     /// The decision would have broken an invariant: a bug in windlass. Nothing
     /// of it is done.
     Refused {
@@ -568,6 +631,33 @@ impl fmt::Display for Reason {
                 out,
                 "{count} launched without an answer, and nothing is let go for those"
             ),
+            Self::OfferingAvoided {
+                offering,
+                asked,
+                granted_percent,
+            } => write!(
+                out,
+                "only {asked} asked of {offering}, which grants {granted_percent} % of late"
+            ),
+            Self::BoughtElsewhere {
+                missing,
+                of,
+                count,
+                instead,
+            } => write!(
+                out,
+                "{missing} not granted by {of}, so {count} asked of {instead}"
+            ),
+            Self::Interrupted { count } => {
+                write!(out, "{count} taken back by the provider, and let go")
+            }
+            Self::Rebalancing { count } => write!(
+                out,
+                "{count} likely to be taken back, and let go once replaced"
+            ),
+            Self::StraysLetGo { count } => {
+                write!(out, "{count} launched by another store, and let go")
+            }
             Self::Refused { violations } => {
                 write!(
                     out,

@@ -68,7 +68,8 @@ pub enum Record {
     /// A decision, written before anything is done.
     Decided(Box<Decided>),
     /// An action that follows from another's outcome within a cycle (a fenced,
-    /// idle instance is ended), written before it is done.
+    /// idle instance is ended; what one offering did not grant is asked of
+    /// another), written before it is done.
     Planned {
         /// The cycle it belongs to.
         cycle: u64,

@@ -2,8 +2,9 @@
 
 use crate::decide::decide_looked;
 use crate::drain;
+use crate::failover::Failover;
 use crate::memory::Memory;
-use crate::model::{Action, Decision, Observation, Outcome};
+use crate::model::{Action, Decision, Observation, Outcome, Reason};
 use crate::ports::{Clock, Decided, FleetProvider, MetricSource, Record, Store, StoreError};
 use crate::spec::FleetSpec;
 
@@ -46,6 +47,8 @@ pub struct Cycle {
     pub decision: Decision,
     /// What was done, and how each action came out.
     pub done: Vec<(Action, Outcome)>,
+    /// What was done beyond the decision, and why.
+    pub elsewhere: Vec<Reason>,
 }
 
 /// Runs one cycle of the fleet of `spec`.
@@ -79,7 +82,7 @@ where
         readings,
     };
     let before = ports.store.is_read().then(|| memory.clone());
-    memory.look(&spec.limits, &seen);
+    memory.look(spec, &seen);
     let decision = decide_looked(spec, memory, &seen);
     if let Some(before) = before {
         let record = Record::Decided(Box::new(Decided {
@@ -96,30 +99,58 @@ where
             return Err(error);
         }
     }
-    memory.plan(&decision);
+    let mut failover = Failover::new(memory, &decision);
+    memory.plan(&decision, &seen);
 
     let mut done = Vec::new();
     for action in &decision.actions {
         let outcome = carry_out(spec, mode, memory, ports, action).await?;
-        let follow_up = drain::follow_up(memory, ports.clock.now(), action, &outcome);
+        failover.note(spec, memory, &seen, action, &outcome);
+        let ending = drain::follow_up(memory, ports.clock.now(), action, &outcome);
         done.push((action.clone(), outcome));
-        if let Some(action) = follow_up {
-            if ports.store.is_read() {
-                let planned = Record::Planned {
-                    cycle: memory.cycle,
-                    action: action.clone(),
-                };
-                ports.store.append(&spec.name, &planned)?;
+        let mut next = ending.or_else(|| failover.next());
+        while let Some(action) = next {
+            write_down(spec, memory, ports, &action)?;
+            if let Action::Launch {
+                token,
+                offering,
+                count,
+            } = &action
+            {
+                memory.plan_launch(decision.at, token, offering, *count);
             }
             let outcome = carry_out(spec, mode, memory, ports, &action).await?;
+            failover.note(spec, memory, &seen, &action, &outcome);
             done.push((action, outcome));
+            next = failover.next();
         }
     }
     Ok(Cycle {
         seen,
         decision,
         done,
+        elsewhere: failover.reasons,
     })
+}
+
+/// Writes down an action that follows from another's outcome, before it is done.
+fn write_down<C, M, P, S>(
+    spec: &FleetSpec,
+    memory: &Memory,
+    ports: Ports<'_, C, M, P, S>,
+    action: &Action,
+) -> Result<(), StoreError>
+where
+    S: Store,
+{
+    if !ports.store.is_read() {
+        return Ok(());
+    }
+    let planned = Record::Planned {
+        cycle: memory.cycle,
+        action: action.clone(),
+    };
+    ports.store.append(&spec.name, &planned)
 }
 
 /// Does one action that is written down already, and writes down its outcome.

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::Offering;
+use crate::model::{Offering, is_default};
 use crate::policy::{INSTANCES_MAX, NamedPolicy};
 use crate::signal::SignalSpec;
 use crate::units::MicroUsdPerHour;
@@ -23,8 +23,8 @@ use crate::units::MicroUsdPerHour;
 pub use assemble::{FleetParts, PoliciesAt, assemble, read_fleet};
 pub use lint::{Fault, policy_faults};
 pub use read::{
-    parse_fleet_name, read_drain, read_interval, read_limits, read_limits_over, read_objective,
-    read_policies,
+    parse_fleet_name, read_drain, read_interval, read_limits, read_limits_over, read_mix,
+    read_objective, read_policies, read_spot,
 };
 pub use signals::{override_signals, read_signal, read_signals, resolve_signals};
 
@@ -43,6 +43,12 @@ pub struct FleetSpec {
     pub policies: Vec<NamedPolicy>,
     /// What nothing passes.
     pub limits: Limits,
+    /// How much of the fleet must be on demand.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub mix: Mix,
+    /// What is done about spot instances.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub spot: Spot,
     /// How instances are let go.
     pub drain: Drain,
     /// What the fleet's work is worth.
@@ -96,6 +102,67 @@ pub struct Limits {
     /// How long a launched instance may be missing from complete listings
     /// before it counts as never launched.
     pub listing_patience: Duration,
+    /// What becomes of instances that another controller launched.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub strays: Strays,
+    /// In how many complete listings such an instance must have been before it
+    /// is let go, an interval apart each.
+    #[serde(
+        default = "Limits::strays_confirmations_default",
+        skip_serializing_if = "Limits::is_strays_confirmations_default"
+    )]
+    pub strays_confirmations: u32,
+}
+
+/// What becomes of strays: instances with the fleet's tag that carry a launch
+/// token of another store, and were launched after this store first looked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Strays {
+    /// They serve like any other.
+    #[default]
+    Adopt,
+    /// They are no capacity, and are let go once they are confirmed.
+    End,
+}
+
+/// How much of the fleet must be on demand: so many instances, and a share of
+/// those above them, rounded up to on demand as EC2 does. The rest is bought
+/// where it is cheapest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mix {
+    /// The first so many instances are on demand.
+    pub on_demand_base: u32,
+    /// Of those above, this share is, in percent, 0 to 100.
+    pub on_demand_percent: u32,
+}
+
+impl Mix {
+    /// How many of `instances` must be on demand.
+    pub fn on_demand_of(self, instances: u32) -> u32 {
+        let base = self.on_demand_base.min(instances);
+        let above = u64::from(instances - base) * u64::from(self.on_demand_percent);
+        base.saturating_add(u32::try_from(above.div_ceil(100)).unwrap_or(u32::MAX))
+            .min(instances)
+    }
+}
+
+/// What is done about spot instances.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spot {
+    /// What a rebalance recommendation leads to.
+    pub on_rebalance: OnRebalance,
+}
+
+/// What is done with an instance that is likelier than others to be taken back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnRebalance {
+    /// Another one is bought, and it is let go once that is ready.
+    #[default]
+    Replace,
+    /// Nothing until it is really taken back.
+    Ignore,
 }
 
 impl Limits {
@@ -124,6 +191,21 @@ impl Limits {
     /// Ten minutes: EC2 lists a launch within seconds, and in bad hours within
     /// minutes. Giving up too early buys twice.
     pub const LISTING_PATIENCE: Duration = Duration::from_mins(10);
+    /// Five listings, so five minutes: what looks foreign for so long is no
+    /// slip of a listing.
+    pub const STRAYS_CONFIRMATIONS: u32 = 5;
+
+    const fn strays_confirmations_default() -> u32 {
+        Self::STRAYS_CONFIRMATIONS
+    }
+
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde hands a reference to it"
+    )]
+    const fn is_strays_confirmations_default(confirmations: &u32) -> bool {
+        *confirmations == Self::STRAYS_CONFIRMATIONS
+    }
 
     /// Limits that never bind apart from `min` and `max`: for scenarios, where
     /// a policy is to be seen as it is. Boots may take a day.
@@ -141,6 +223,8 @@ impl Limits {
             breaker_failures: Self::BREAKER_FAILURES,
             observe_cycles: 0,
             listing_patience: Self::LISTING_PATIENCE,
+            strays: Strays::Adopt,
+            strays_confirmations: Self::STRAYS_CONFIRMATIONS,
         }
     }
 }

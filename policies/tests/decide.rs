@@ -15,7 +15,7 @@ use windlass_policies::model::{
 };
 use windlass_policies::policy::{Fixed, NamedPolicy, Policy, QueueBacklog};
 use windlass_policies::signal::{Absence, Reading, Readings, SignalKind, SignalSpec};
-use windlass_policies::spec::{Drain, FleetSpec, Limits, Objective};
+use windlass_policies::spec::{Drain, FleetSpec, Limits, Mix, Objective, Spot, Strays};
 use windlass_policies::units::{MicroUsdPerHour, Timestamp};
 
 const NOW: Timestamp = Timestamp::from_secs(100_000);
@@ -62,7 +62,11 @@ fn spec(policies: Vec<NamedPolicy>) -> FleetSpec {
             breaker_failures: 3,
             observe_cycles: 0,
             listing_patience: Duration::from_mins(10),
+            strays: Strays::Adopt,
+            strays_confirmations: Limits::STRAYS_CONFIRMATIONS,
         },
+        mix: Mix::default(),
+        spot: Spot::default(),
         drain: Drain {
             deadline: Some(Duration::from_hours(1)),
             busy: true,
@@ -235,8 +239,8 @@ fn nothing_changes_after_a_start_until_listings_agree() {
     let mut step = |listing: Listing| {
         let seen = see(Ok(listing), readings(Some(9.0), Some(0.0)));
         let decision = decide(&spec, &memory, &seen);
-        memory.look(&spec.limits, &seen);
-        memory.plan(&decision);
+        memory.look(&spec, &seen);
+        memory.plan(&decision, &seen);
         decision.actions.len()
     };
     assert_eq!(step(listing(2, 0, 0)), 0);
@@ -251,8 +255,8 @@ fn drained_instances_are_rescued_before_new_ones_are_bought() {
     let mut memory = Memory::new("s1", Epoch(7));
     let seen = see(Ok(listing(0, 3, 0)), readings(Some(0.0), Some(1.0)));
     let decision = decide(&spec, &memory, &seen);
-    memory.look(&spec.limits, &seen);
-    memory.plan(&decision);
+    memory.look(&spec, &seen);
+    memory.plan(&decision, &seen);
     for action in &decision.actions {
         memory.settle(NOW, action, &Outcome::Fenced { work: Work::Busy });
     }
@@ -280,8 +284,8 @@ fn what_the_provider_does_not_find_is_no_capacity() {
     let mut memory = Memory::new("s1", Epoch(7));
     let calm = see(Ok(listing(0, 2, 0)), readings(Some(0.0), Some(1.0)));
     let decision = decide(&spec, &memory, &calm);
-    memory.look(&spec.limits, &calm);
-    memory.plan(&decision);
+    memory.look(&spec, &calm);
+    memory.plan(&decision, &calm);
     for action in &decision.actions {
         memory.settle(NOW, action, &Outcome::Failed(FleetError::NotFound));
     }
@@ -298,8 +302,8 @@ fn a_lost_answer_is_asked_for_again_and_counts_meanwhile() {
     let seen = see(Ok(listing(0, 1, 0)), readings(Some(2.0), Some(1.0)));
     let mut step = |outcome: Outcome| {
         let decision = decide(&spec, &memory, &seen);
-        memory.look(&spec.limits, &seen);
-        memory.plan(&decision);
+        memory.look(&spec, &seen);
+        memory.plan(&decision, &seen);
         for action in &decision.actions {
             memory.settle(NOW, action, &outcome);
         }
@@ -331,8 +335,8 @@ fn the_breaker_opens_after_fruitless_boots_and_probes_with_one() {
     let decision = decide(&spec, &memory, &seen);
     expect!["0 -> 1 | following fixed; cut to a step of 4 (grow); breaker open: 4 launched instances never became ready; probing with one; 4 never became ready in time | launch 1 large (s1-workers-7-1-0); fence i-001; fence i-002; fence i-003; fence i-004"]
         .assert_eq(&told(&decision));
-    memory.look(&spec.limits, &seen);
-    memory.plan(&decision);
+    memory.look(&spec, &seen);
+    memory.plan(&decision, &seen);
     // The probe is under way: nothing more.
     let next = decide(&spec, &memory, &see(Ok(listing(0, 0, 0)), Readings::new()));
     expect!["1 -> 1 | following fixed; breaker open: 4 launched instances never became ready; launching nothing | "]
@@ -456,7 +460,7 @@ fn check(spec: &FleetSpec, before: &Memory, seen: &Observation, decision: &Decis
         return;
     }
     let mut memory = before.clone();
-    memory.look(&spec.limits, seen);
+    memory.look(spec, seen);
     let alive = listing
         .instances
         .iter()
@@ -529,8 +533,8 @@ proptest! {
             let decision = decide(&spec, &memory, &seen);
             prop_assert_eq!(&decision, &decide(&spec, &memory, &seen));
             check(&spec, &memory, &seen, &decision);
-            memory.look(&spec.limits, &seen);
-            memory.plan(&decision);
+            memory.look(&spec, &seen);
+            memory.plan(&decision, &seen);
             for (action, dice) in decision.actions.iter().zip(weather.outcomes.iter().cycle()) {
                 if let Action::Launch { token, .. } = action {
                     tokens.push(token.clone());

@@ -20,7 +20,7 @@ use windlass_policies::policy::{Fixed, NamedPolicy, Policy};
 use windlass_policies::ports::{Clock, FleetProvider, MetricSource, Record, Store, StoreError};
 use windlass_policies::reconcile::{Mode, Ports, reconcile};
 use windlass_policies::signal::{Readings, SignalSpec};
-use windlass_policies::spec::{Drain, FleetSpec, Limits, Objective};
+use windlass_policies::spec::{Drain, FleetSpec, Limits, Mix, Objective, Spot};
 use windlass_policies::units::{MicroUsdPerHour, Timestamp};
 
 const START: Timestamp = Timestamp::from_secs(100_000);
@@ -55,6 +55,8 @@ fn fixed_at(instances: u32) -> FleetSpec {
             boot_timeout: Duration::from_mins(15),
             ..Limits::unbound(0, 20)
         },
+        mix: Mix::default(),
+        spot: Spot::default(),
         drain: Drain::default(),
         objective: Objective::default(),
     }
@@ -99,8 +101,8 @@ fn cycle(
     answer: impl Fn(&Action) -> Option<Outcome>,
 ) -> Decision {
     let decision = decide(spec, memory, seen);
-    memory.look(&spec.limits, seen);
-    memory.plan(&decision);
+    memory.look(spec, seen);
+    memory.plan(&decision, seen);
     for action in &decision.actions {
         if let Some(outcome) = answer(action) {
             memory.settle(seen.now, action, &outcome);

@@ -15,7 +15,7 @@ use windlass_policies::model::{Billing, Market, Offering};
 use windlass_policies::policy::NamedPolicy;
 use windlass_policies::problems::Problems;
 use windlass_policies::signal::{SignalSpec, standard};
-use windlass_policies::spec::{Drain, FleetSpec, Limits, Objective, read_objective};
+use windlass_policies::spec::{Drain, FleetSpec, Limits, Mix, Objective, Spot, read_objective};
 use windlass_policies::units::{MicroUsdPerHour, Timestamp, micros_of};
 
 use crate::distribution::{Distribution, Refusal};
@@ -465,6 +465,8 @@ impl Scenario {
             signals,
             policies,
             limits,
+            mix: Mix::default(),
+            spot: Spot::default(),
             drain: Drain::default(),
             objective: self.objective,
         }

@@ -54,6 +54,14 @@ const TEMPLATES: &[Template] = &[
         "[fleet.f]\ninterval = \"1s\"\nprovider = \"simulated\"\n[fleet.f.limits]\n@\nmax = 100000\nmax_usd_per_hour = 1000000\n",
     ),
     config(
+        "`[fleet.NAME.mix]`",
+        "[fleet.f]\nprovider = \"simulated\"\n[fleet.f.mix]\n@\n",
+    ),
+    config(
+        "`[fleet.NAME.spot]`",
+        "[fleet.f]\nprovider = \"simulated\"\n[fleet.f.spot]\n@\n",
+    ),
+    config(
         "`[fleet.NAME.drain]`",
         "[fleet.f]\nprovider = \"simulated\"\n[fleet.f.drain]\n@\n",
     ),

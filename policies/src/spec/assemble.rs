@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::lint::{Fault, fleet_faults, policy_faults};
 use super::{
-    Drain, FleetSpec, Limits, Objective, read_drain, read_interval, read_limits, read_objective,
-    read_policies, read_signals, resolve_signals,
+    Drain, FleetSpec, Limits, Mix, Objective, Spot, read_drain, read_interval, read_limits,
+    read_mix, read_objective, read_policies, read_signals, read_spot, resolve_signals,
 };
 use crate::fields::Fields;
 use crate::model::Offering;
@@ -29,6 +29,10 @@ pub struct FleetParts {
     pub policies_at: PoliciesAt,
     /// See [`FleetSpec::limits`].
     pub limits: Limits,
+    /// See [`FleetSpec::mix`].
+    pub mix: Mix,
+    /// See [`FleetSpec::spot`].
+    pub spot: Spot,
     /// See [`FleetSpec::drain`].
     pub drain: Drain,
     /// See [`FleetSpec::objective`].
@@ -71,6 +75,8 @@ pub fn assemble(fields: &mut Fields<'_>, parts: FleetParts) -> Option<FleetSpec>
         signals,
         policies: parts.policies,
         limits: parts.limits,
+        mix: parts.mix,
+        spot: parts.spot,
         drain: parts.drain,
         objective: parts.objective,
     };
@@ -94,7 +100,8 @@ pub fn assemble(fields: &mut Fields<'_>, parts: FleetParts) -> Option<FleetSpec>
 }
 
 /// Reads a whole fleet whose policies stand in its own table: `interval`,
-/// `[signals.NAME]`, `[[policy]]`, `[limits]`, `[drain]` and `[objective]`.
+/// `[signals.NAME]`, `[[policy]]`, `[limits]`, `[mix]`, `[spot]`, `[drain]` and
+/// `[objective]`.
 pub fn read_fleet(
     fields: &mut Fields<'_>,
     name: &str,
@@ -104,6 +111,8 @@ pub fn read_fleet(
     let signals = read_signals(fields);
     let policies = read_policies(fields);
     let limits = read_limits(fields);
+    let mix = read_mix(fields);
+    let spot = read_spot(fields);
     let drain = read_drain(fields);
     let objective = read_objective(fields);
     let parts = FleetParts {
@@ -114,6 +123,8 @@ pub fn read_fleet(
         policies: policies?,
         policies_at: PoliciesAt::Inline,
         limits: limits?,
+        mix,
+        spot,
         drain,
         objective,
     };

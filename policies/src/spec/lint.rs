@@ -1,7 +1,8 @@
 //! What is well-formed and still makes no sense.
 
-use super::{FleetSpec, Limits};
+use super::{FleetSpec, Limits, Mix};
 use crate::fields::duration_text;
+use crate::model::Market;
 use crate::policy::{Change, Demand, Fixed, Needs, Policy, Schedule, Step};
 use crate::signal::{SignalKind, SignalSpec, standard};
 use crate::units::MicroUsdPerHour;
@@ -99,6 +100,7 @@ pub(super) fn fleet_faults(spec: &FleetSpec) -> Vec<(&'static str, String)> {
     faults.extend(money_fault(spec).map(|message| ("limits.max_usd_per_hour", message)));
     faults.extend(waiting_faults(spec));
     faults.extend(empty_for_good(spec).map(|message| ("limits.min", message)));
+    faults.extend(mix_faults(spec));
     faults
 }
 
@@ -123,6 +125,52 @@ fn money_fault(spec: &FleetSpec) -> Option<String> {
         };
         format!("${cap} an hour does not pay for {whose}, which costs ${cost}; {advice}")
     })
+}
+
+/// What a mix asks for that can never be bought.
+fn mix_faults(spec: &FleetSpec) -> Vec<(&'static str, String)> {
+    let (mix, limits) = (spec.mix, &spec.limits);
+    let mut faults = Vec::new();
+    if mix.on_demand_base > limits.max {
+        let message = format!(
+            "{} is above limits.max ({})",
+            mix.on_demand_base, limits.max
+        );
+        faults.push(("mix.on_demand_base", message));
+    }
+    let key = if mix.on_demand_base > 0 {
+        "mix.on_demand_base"
+    } else {
+        "mix.on_demand_percent"
+    };
+    let needed = mix.on_demand_of(limits.min.max(1));
+    let on_demand = spec
+        .offerings
+        .iter()
+        .filter(|offering| offering.market == Market::OnDemand);
+    match on_demand.min_by_key(|offering| offering.price) {
+        None if mix != Mix::default() => {
+            let message = "nothing on demand is offered, so such instances could never be \
+                           bought; add an on-demand offering or remove the mix";
+            faults.push((key, message.to_owned()));
+        }
+        Some(cheapest) if cheapest.price.times(needed) > limits.max_usd_per_hour => {
+            let message = format!(
+                "needs {needed} of {} for limits.min ({}), which costs ${} an hour, and \
+                 limits.max_usd_per_hour is ${}; raise that or lower this",
+                cheapest.name,
+                limits.min,
+                cheapest.price.times(needed),
+                limits.max_usd_per_hour
+            );
+            // What not even the cheapest offering pays for is told elsewhere.
+            if money_fault(spec).is_none() {
+                faults.push((key, message));
+            }
+        }
+        None | Some(_) => {}
+    }
+    faults
 }
 
 fn waiting_faults(spec: &FleetSpec) -> Vec<(&'static str, String)> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Drain, FleetSpec, Limits, Objective};
+use super::{Drain, FleetSpec, Limits, Mix, Objective, OnRebalance, Spot, Strays};
 use crate::fields::Fields;
 use crate::policy::{INSTANCES_MAX, NamedPolicy};
 use crate::units::MicroUsdPerHour;
@@ -60,6 +60,8 @@ pub fn read_limits(fields: &mut Fields<'_>) -> Option<Limits> {
             breaker_failures: Limits::BREAKER_FAILURES,
             observe_cycles: Limits::OBSERVE_CYCLES,
             listing_patience: Limits::LISTING_PATIENCE,
+            strays: Strays::default(),
+            strays_confirmations: Limits::STRAYS_CONFIRMATIONS,
         };
         let read = read_each_limit(limits, &defaults);
         max.and(most).and(read)
@@ -102,12 +104,47 @@ fn read_each_limit(limits: &mut Fields<'_>, defaults: &Limits) -> Option<Limits>
             defaults.listing_patience,
             SECOND..=DAY,
         ),
+        strays: limits
+            .word("strays", &[("adopt", Strays::Adopt), ("end", Strays::End)])
+            .unwrap_or(defaults.strays),
+        strays_confirmations: limits.or_within(
+            "strays_confirmations",
+            defaults.strays_confirmations,
+            2..=100,
+        ),
     };
     if read.min > read.max {
         limits.problem("min", format!("{} is above max ({})", read.min, read.max));
         return None;
     }
     Some(read)
+}
+
+/// Reads `[mix]`; nothing must be on demand unless it says so.
+pub fn read_mix(fields: &mut Fields<'_>) -> Mix {
+    fields
+        .table_or_empty("mix", |mix| {
+            Some(Mix {
+                on_demand_base: mix.or_within("on_demand_base", 0, 0..=INSTANCES_MAX),
+                on_demand_percent: mix.or_within("on_demand_percent", 0, 0..=100),
+            })
+        })
+        .unwrap_or_default()
+}
+
+/// Reads `[spot]`; everything in it has its default.
+pub fn read_spot(fields: &mut Fields<'_>) -> Spot {
+    let words = [
+        ("replace", OnRebalance::Replace),
+        ("ignore", OnRebalance::Ignore),
+    ];
+    fields
+        .table_or_empty("spot", |spot| {
+            Some(Spot {
+                on_rebalance: spot.word("on_rebalance", &words).unwrap_or_default(),
+            })
+        })
+        .unwrap_or_default()
 }
 
 /// Reads `[drain]`; everything in it has its default.

@@ -81,6 +81,13 @@ fn a_whole_fleet() {
         breaker_failures = 4
         observe_cycles = 3
         listing_patience = "2m"
+        strays = "end"
+        strays_confirmations = 3
+        [fleet.photos.mix]
+        on_demand_base = 2
+        on_demand_percent = 25
+        [fleet.photos.spot]
+        on_rebalance = "ignore"
         [fleet.photos.drain]
         deadline = "30m"
         busy = false
@@ -100,7 +107,7 @@ fn a_whole_fleet() {
         target = 12
         "#,
         &expect![[
-            r#"{"name":"photos","interval":{"secs":30,"nanos":0},"offerings":[{"name":"c7g.large","price":170000,"billing":{"increment":{"secs":1,"nanos":0},"minimum":{"secs":60,"nanos":0}},"slots":1}],"signals":[{"name":"backlog","kind":"total","max_age":{"secs":180,"nanos":0}},{"name":"in_flight","kind":"total","max_age":{"secs":300,"nanos":0}},{"name":"load","kind":"per_worker","max_age":{"secs":300,"nanos":0}}],"policies":[{"name":"queue_backlog","policy":{"kind":"queue_backlog","signal":"backlog","in_flight_signal":"in_flight","count_in_flight":true,"jobs_per_instance":4.0}},{"name":"load","policy":{"kind":"target_tracking","signal":"load","target":12.0,"dead_band":0.1,"to_zero":false}}],"limits":{"min":1,"max":20,"max_usd_per_hour":3400000,"grow_step_max":5,"shrink_step_max":2,"grow_settle":{"secs":90,"nanos":0},"shrink_settle":{"secs":600,"nanos":0},"shrink_percent_per_hour_max":50,"boot_timeout":{"secs":300,"nanos":0},"breaker_failures":4,"observe_cycles":3,"listing_patience":{"secs":120,"nanos":0}},"drain":{"deadline":{"secs":1800,"nanos":0},"busy":false},"objective":{"usd_per_job_hour_waiting":500000}}"#
+            r#"{"name":"photos","interval":{"secs":30,"nanos":0},"offerings":[{"name":"c7g.large","price":170000,"billing":{"increment":{"secs":1,"nanos":0},"minimum":{"secs":60,"nanos":0}},"slots":1}],"signals":[{"name":"backlog","kind":"total","max_age":{"secs":180,"nanos":0}},{"name":"in_flight","kind":"total","max_age":{"secs":300,"nanos":0}},{"name":"load","kind":"per_worker","max_age":{"secs":300,"nanos":0}}],"policies":[{"name":"queue_backlog","policy":{"kind":"queue_backlog","signal":"backlog","in_flight_signal":"in_flight","count_in_flight":true,"jobs_per_instance":4.0}},{"name":"load","policy":{"kind":"target_tracking","signal":"load","target":12.0,"dead_band":0.1,"to_zero":false}}],"limits":{"min":1,"max":20,"max_usd_per_hour":3400000,"grow_step_max":5,"shrink_step_max":2,"grow_settle":{"secs":90,"nanos":0},"shrink_settle":{"secs":600,"nanos":0},"shrink_percent_per_hour_max":50,"boot_timeout":{"secs":300,"nanos":0},"breaker_failures":4,"observe_cycles":3,"listing_patience":{"secs":120,"nanos":0},"strays":"end","strays_confirmations":3},"mix":{"on_demand_base":2,"on_demand_percent":25},"spot":{"on_rebalance":"ignore"},"drain":{"deadline":{"secs":1800,"nanos":0},"busy":false},"objective":{"usd_per_job_hour_waiting":500000}}"#
         ]],
     );
 }
@@ -489,6 +496,8 @@ fn policies_from_a_file_are_reported_at_the_key_that_names_it() {
                         file,
                     },
                     limits,
+                    mix: Mix::default(),
+                    spot: Spot::default(),
                     drain: read_drain(fleet),
                     objective: read_objective(fleet),
                 };
@@ -577,6 +586,8 @@ fn a_spec_survives_being_written_down() {
             signals: file.signals,
             policies: file.policies,
             limits: Limits::unbound(0, 8),
+            mix: Mix::default(),
+            spot: Spot::default(),
             drain: Drain::default(),
             objective: Objective::default(),
         };
@@ -597,4 +608,118 @@ fn scenario_parts_are_read_at_the_top() {
         objective.usd_per_job_hour_waiting,
         MicroUsdPerHour::new(1_000_000)
     );
+}
+
+#[test]
+fn mix_spot_and_strays_have_bounds() {
+    check(
+        "[fleet.photos]\nlimits = { max = 8, max_usd_per_hour = 5, strays = \"kill\", strays_confirmations = 1 }\n\
+         mix = { on_demand_base = -1, on_demand_percent = 101 }\nspot = { on_rebalance = \"replcae\" }\n\
+         policy = [{ kind = \"fixed\", instances = 1 }]",
+        &expect![[r#"
+            f:2: fleet.photos.limits.strays: "kill" is not one of "adopt" or "end"
+            f:2: fleet.photos.limits.strays_confirmations: 1 is out of bounds; write 2 to 100
+            f:3: fleet.photos.mix.on_demand_base: -1 is negative; write 0 or more
+            f:3: fleet.photos.mix.on_demand_percent: 101 is out of bounds; write 0 to 100
+            f:4: fleet.photos.spot.on_rebalance: "replcae" is not one of "replace" or "ignore"; did you mean `replace`?"#]],
+    );
+}
+
+/// All problems of a fleet with a minimum of 4 at $1.00 an hour that may buy
+/// on demand for $0.40 and on the spot market for $0.10, as far as `markets` go.
+fn check_mix(mix: &str, markets: &[Market], expected: &Expect) {
+    let text = format!(
+        "[fleet.photos]\nlimits = {{ min = 4, max = 8, max_usd_per_hour = 1 }}\nmix = {mix}\n\
+         policy = [{{ kind = \"fixed\", instances = 4 }}]"
+    );
+    let offered = markets.iter().map(|market| Offering {
+        name: market.word().to_owned(),
+        price: MicroUsdPerHour::new(match market {
+            Market::OnDemand => 400_000,
+            Market::Spot => 100_000,
+        }),
+        market: *market,
+        ..offerings()[0].clone()
+    });
+    let offered: Vec<Offering> = offered.collect();
+    let read = Document::parse(&text).and_then(|document| {
+        document.read(|root| {
+            root.table("fleet", |fleets| {
+                fleets.table("photos", |fleet| read_fleet(fleet, "photos", offered))
+            })
+        })
+    });
+    expected.assert_eq(&match read {
+        Ok(spec) => format!("{:?}", spec.mix),
+        Err(problems) => problems.in_file("f"),
+    });
+}
+
+#[test]
+fn a_mix_must_be_for_sale_and_be_paid_for() {
+    let both = [Market::Spot, Market::OnDemand];
+    check_mix(
+        "{ on_demand_base = 2 }",
+        &both,
+        &expect!["Mix { on_demand_base: 2, on_demand_percent: 0 }"],
+    );
+    check_mix(
+        "{ on_demand_base = 9 }",
+        &both,
+        &expect![[r#"
+        f:3: fleet.photos.mix.on_demand_base: 9 is above limits.max (8)
+        f:3: fleet.photos.mix.on_demand_base: needs 4 of on_demand for limits.min (4), which costs $1.60 an hour, and limits.max_usd_per_hour is $1.00; raise that or lower this"#]],
+    );
+    check_mix(
+        "{ on_demand_percent = 51 }",
+        &both,
+        &expect![
+            "f:3: fleet.photos.mix.on_demand_percent: needs 3 of on_demand for limits.min (4), which costs $1.20 an hour, and limits.max_usd_per_hour is $1.00; raise that or lower this"
+        ],
+    );
+    check_mix(
+        "{ on_demand_percent = 1 }",
+        &[Market::Spot],
+        &expect![
+            "f:3: fleet.photos.mix.on_demand_percent: nothing on demand is offered, so such instances could never be bought; add an on-demand offering or remove the mix"
+        ],
+    );
+}
+
+#[test]
+fn a_mix_rounds_up_to_on_demand() {
+    // base, percent, instances -> on demand
+    for (on_demand_base, on_demand_percent, instances, on_demand) in [
+        (0, 0, 10, 0),
+        (3, 0, 2, 2),
+        (3, 0, 10, 3),
+        (0, 25, 1, 1),
+        (0, 25, 4, 1),
+        (0, 25, 5, 2),
+        (2, 50, 5, 4),
+        (2, 100, 5, 5),
+    ] {
+        let mix = Mix {
+            on_demand_base,
+            on_demand_percent,
+        };
+        assert_eq!(
+            mix.on_demand_of(instances),
+            on_demand,
+            "{mix:?} of {instances}"
+        );
+    }
+}
+
+#[test]
+fn what_is_not_set_leaves_no_trace_in_the_fingerprint() {
+    let spec = read(
+        "[fleet.photos]\nlimits = { max = 8, max_usd_per_hour = 5 }\n\
+         policy = [{ kind = \"fixed\", instances = 1 }]",
+    )
+    .expect("sound");
+    let json = serde_json::to_string(&spec).expect("plain data");
+    for key in ["mix", "spot", "strays", "market", "prepaid"] {
+        assert!(!json.contains(key), "{key} in {json}");
+    }
 }

@@ -18,7 +18,7 @@ use windlass_policies::ports::{
 };
 use windlass_policies::reconcile::{Mode, Ports, reconcile};
 use windlass_policies::signal::{Reading, Readings, SignalSpec};
-use windlass_policies::spec::{Drain, FleetSpec, Limits, Objective};
+use windlass_policies::spec::{Drain, FleetSpec, Limits, Mix, Objective, Spot, Strays};
 use windlass_policies::units::{MicroUsdPerHour, Timestamp};
 use windlass_simulator::engine::poll_once;
 use windlass_simulator::faults::{FaultMix, Faults, Faulty};
@@ -521,7 +521,11 @@ fn draw_spec(seed: u64) -> FleetSpec {
             breaker_failures: 1 + draw(4),
             observe_cycles: draw(4),
             listing_patience: MINUTE * 10,
+            strays: Strays::Adopt,
+            strays_confirmations: Limits::STRAYS_CONFIRMATIONS,
         },
+        mix: Mix::default(),
+        spot: Spot::default(),
         drain: Drain {
             deadline: None,
             busy: draw(2) == 0,
