@@ -15,7 +15,9 @@ use windlass_policies::model::{Billing, Market, Offering};
 use windlass_policies::policy::NamedPolicy;
 use windlass_policies::problems::Problems;
 use windlass_policies::signal::{SignalSpec, standard};
-use windlass_policies::spec::{Drain, FleetSpec, Limits, Mix, Objective, Spot, read_objective};
+use windlass_policies::spec::{
+    Drain, FleetSpec, Limits, Mix, Objective, Spot, read_mix, read_objective, read_spot,
+};
 use windlass_policies::units::{MicroUsdPerHour, Timestamp, micros_of};
 
 use crate::distribution::{Distribution, Refusal};
@@ -71,6 +73,10 @@ pub struct Scenario {
     pub min: u32,
     /// Most instances.
     pub max: u32,
+    /// How much of the fleet must be on demand.
+    pub mix: Mix,
+    /// What is done about spot instances.
+    pub spot: Spot,
     /// What waiting is worth.
     pub objective: Objective,
     /// What everything random is drawn from.
@@ -259,6 +265,8 @@ impl Scenario {
                 initial: fleet.initial,
                 min: fleet.min,
                 max: fleet.max,
+                mix: fleet.mix,
+                spot: fleet.spot,
                 objective,
                 seed,
             })
@@ -465,8 +473,8 @@ impl Scenario {
             signals,
             policies,
             limits,
-            mix: Mix::default(),
-            spot: Spot::default(),
+            mix: self.mix,
+            spot: self.spot,
             drain: Drain::default(),
             objective: self.objective,
         }
@@ -585,6 +593,8 @@ struct FleetKeys {
     initial: u32,
     min: u32,
     max: u32,
+    mix: Mix,
+    spot: Spot,
 }
 
 fn read_fleet(fields: &mut Fields<'_>) -> Option<FleetKeys> {
@@ -592,6 +602,7 @@ fn read_fleet(fields: &mut Fields<'_>) -> Option<FleetKeys> {
     let interval = fields.or_within("interval", minute, Duration::from_secs(1)..=DAY);
     let initial = fields.or("initial", 1_u32);
     let min = fields.or("min", 0_u32);
+    let (mix, spot) = (read_mix(fields), read_spot(fields));
     let max = fields.required_within("max", "the most instances", 1..=100_000_u32)?;
     if min > max {
         fields.problem("min", format!("{min} is above max ({max})"));
@@ -604,6 +615,8 @@ fn read_fleet(fields: &mut Fields<'_>) -> Option<FleetKeys> {
         initial,
         min,
         max,
+        mix,
+        spot,
     })
 }
 

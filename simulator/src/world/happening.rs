@@ -67,6 +67,14 @@ impl Trouble {
         }
     }
 
+    /// Nothing goes wrong any more.
+    fn calm(&mut self) {
+        self.faults = FaultSpec::default();
+        self.launch_requests = None;
+        self.launch_instances = None;
+        self.terminate_requests = None;
+    }
+
     /// Whether the call to launch `count` instances may be made.
     pub(super) fn may_launch(&mut self, count: u32, now: u64) -> bool {
         let asked = take(&mut self.launch_requests, 1, now);
@@ -184,6 +192,18 @@ impl World {
             Event::Notice { place } => self.give_notice(place),
             Event::TakeBack { place } => self.lose_instance(place, EndedBy::TakingBack),
             Event::Die { place } => self.lose_instance(place, EndedBy::Dying),
+        }
+    }
+
+    /// From now on the cloud does nothing of its own accord: no waves, no
+    /// shortage, no refusals, no deaths. Only what has had its notice is still
+    /// taken back. For tests of what comes after a storm.
+    pub fn calm(&mut self) {
+        self.events
+            .retain(|_, event| matches!(event, Event::TakeBack { .. }));
+        self.trouble.calm();
+        for pool in &mut self.pools {
+            pool.calm();
         }
     }
 

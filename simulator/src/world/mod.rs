@@ -24,7 +24,7 @@ use windlass_policies::model::{
     Action, Epoch, FleetError, Instance, InstanceId, LaunchToken, Listing, Offering, Outcome, Work,
 };
 use windlass_policies::signal::{Readings, SignalSpec};
-use windlass_policies::units::{MicroUsd, Timestamp, micros_of};
+use windlass_policies::units::{MicroUsd, MicroUsdPerHour, Timestamp, micros_of};
 
 use crate::queue::{
     JobsError, QueueSpec, SLOTS_MAX, Server, ServerSpec, Snapshot, Spread, WorkerId, WorkerState,
@@ -128,7 +128,7 @@ pub struct Summary {
     pub instances_mean: f64,
     /// Jobs that had to begin again because their instance was ended.
     pub jobs_redone: u64,
-    /// Instances that were ended with jobs in hand.
+    /// Instances that the controller ended with jobs in hand.
     pub busy_killed: u64,
     /// What is told only of worlds in which it can happen.
     pub extras: Extras,
@@ -272,6 +272,17 @@ impl World {
     /// (any more). Times are microseconds of the world.
     pub fn worker(&self, id: &InstanceId) -> Option<WorkerState> {
         self.queue.state(self.roster.get(id)?.worker?)
+    }
+
+    /// What the instances that have not ended cost an hour now, those that are
+    /// paid for already too.
+    pub fn spend(&self) -> MicroUsdPerHour {
+        let price = |record: &Record| match &self.pools[record.offering].spec.prices {
+            Some(course) => course.at(self.queue.now()).get(),
+            None => self.spec.offerings[record.offering].price.get(),
+        };
+        let prices = self.roster.alive().map(price);
+        MicroUsdPerHour::new(prices.fold(0, u64::saturating_add))
     }
 
     /// How many instances have not ended, booting ones included.
@@ -541,11 +552,13 @@ impl World {
         }
         self.roster.forget_ended(now, self.listing_lag);
         match by {
-            EndedBy::Controller => self.terminations += 1,
+            EndedBy::Controller => {
+                self.terminations += 1;
+                self.busy_killed += u64::from(lost > 0);
+            }
             EndedBy::TakingBack => self.counts.interrupted += 1,
             EndedBy::Dying => self.counts.died += 1,
         }
-        self.busy_killed += u64::from(lost > 0);
         lost
     }
 

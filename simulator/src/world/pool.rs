@@ -83,6 +83,12 @@ impl Pool {
         heir
     }
 
+    /// There is capacity from now on.
+    pub(super) fn calm(&mut self) {
+        self.capacity = None;
+        self.dry_until = 0;
+    }
+
     /// Time until the next wave, if waves come.
     pub(super) fn wave_gap(&mut self) -> Option<u64> {
         let every = self.spec.interruption?.every;

@@ -24,7 +24,9 @@ use windlass_simulator::engine::poll_once;
 use windlass_simulator::faults::{FaultMix, Faults, Faulty};
 use windlass_simulator::queue::{JobColumns, Keep, QueueSpec, ServerSpec};
 use windlass_simulator::random::Stream;
-use windlass_simulator::world::cloud::CloudSpec;
+use windlass_simulator::world::cloud::{
+    BucketSpec, CapacitySpec, CloudSpec, FaultSpec, InterruptionSpec, PoolSpec,
+};
 use windlass_simulator::world::{SimulatedPorts, World, WorldSpec};
 
 const FLEET: &str = "workers";
@@ -64,12 +66,32 @@ pub(crate) struct Report {
     pub(crate) record: String,
 }
 
+/// Where a run takes place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cloud {
+    /// One offering that is always there.
+    Plain,
+    /// Two offerings on spot that run dry and are taken back, and one on
+    /// demand; calls are refused, boots fail, instances die.
+    Market,
+}
+
 /// The run of `seed`, perhaps with a mistake in it.
 pub(crate) fn run(seed: u64, bug: Option<Bug>) -> Report {
-    let spec = draw_spec(seed);
+    run_in(Cloud::Plain, seed, bug)
+}
+
+/// The run of `seed` in `cloud`, perhaps with a mistake in it.
+pub(crate) fn run_in(cloud: Cloud, seed: u64, bug: Option<Bug>) -> Report {
+    let mut spec = draw_spec(seed);
+    if cloud == Cloud::Market {
+        spec.offerings = offerings();
+        // What they hold after the storm may be the dear ones.
+        spec.limits.max_usd_per_hour = PRICE.times(100);
+    }
     let faults = Faults::new(FaultMix::drawn(seed), seed);
     let stormy = std::rc::Rc::new(Cell::new(true));
-    let world = SimulatedPorts::new(draw_world(seed, &stormy));
+    let world = SimulatedPorts::new(draw_world(cloud, seed, &stormy));
     let store = MemoryStore::keeping_all();
     let witness = Witness {
         world: &world,
@@ -88,6 +110,7 @@ pub(crate) fn run(seed: u64, bug: Option<Bug>) -> Report {
         if stormy.get() && tick >= begins_at + STORM {
             stormy.set(false);
             faults.calm();
+            world.with(World::calm);
         }
         controller.cycle(&witness, &faults, &store);
         witness.look_at_world();
@@ -109,7 +132,11 @@ pub(crate) fn zombie(old_offset: u64, new: u64) -> usize {
     let mut spec = draw_spec(1);
     spec.limits.observe_cycles = 0;
     spec.policies = vec![named("fixed", Policy::Fixed(Fixed { instances: 4 }))];
-    let world = SimulatedPorts::new(draw_world(1, &std::rc::Rc::new(Cell::new(true))));
+    let world = SimulatedPorts::new(draw_world(
+        Cloud::Plain,
+        1,
+        &std::rc::Rc::new(Cell::new(true)),
+    ));
     let store = MemoryStore::keeping_tail();
     let ports = Ports {
         clock: &world,
@@ -237,7 +264,7 @@ impl Witness<'_> {
                 self.spec.limits.max
             ));
         }
-        let spend = PRICE.times(alive);
+        let spend = self.world.with(|world| world.spend());
         if spend > self.spec.limits.max_usd_per_hour {
             self.report(format!(
                 "the fleet costs ${spend} an hour, more an hour than it may"
@@ -291,14 +318,18 @@ impl Witness<'_> {
         let (Action::Fence { instance } | Action::Terminate { instance, .. }) = action else {
             return false;
         };
-        let listing = self
-            .world
-            .with(|world| world.list(FLEET))
-            .expect("this world's fleet");
+        let listing = loop {
+            // Listings may fail, one after the other hardly.
+            if let Ok(listing) = self.world.with(|world| world.list(FLEET)) {
+                break listing;
+            }
+        };
         let shown = listing.instances.iter().find(|shown| shown.id == *instance);
         !shown.is_some_and(|shown| {
             let age = self.world.now().since(shown.launched_at);
-            shown.phase == Phase::Booting && age > self.spec.limits.boot_timeout
+            // One that is taken back anyway is no capacity.
+            let failed = shown.phase == Phase::Booting && age > self.spec.limits.boot_timeout;
+            failed || shown.notice.is_some()
         })
     }
 
@@ -548,9 +579,66 @@ fn offering() -> Offering {
     }
 }
 
+/// Two on spot, one of them twice, and what there is of old.
+fn offerings() -> Vec<Offering> {
+    let spot = |name: &str, share: u64, slots: u32| Offering {
+        name: name.to_owned(),
+        price: MicroUsdPerHour::new(PRICE.get() / 10 * share),
+        market: Market::Spot,
+        slots,
+        ..offering()
+    };
+    vec![spot("spot a", 3, 1), spot("spot b", 8, 2), offering()]
+}
+
+/// A cloud in which everything happens often, as a seed draws it.
+fn draw_market(seed: u64) -> CloudSpec {
+    let mut stream = Stream::new(seed, "market");
+    let mut minutes = |choices: [u32; 3]| MINUTE * choices[stream.below(3) as usize];
+    let interruption = InterruptionSpec {
+        every: minutes([30, 60, 600]),
+        share: 0.8,
+        within: minutes([0, 1, 3]),
+        notice: MINUTE * 2,
+        rebalance_ahead: minutes([0, 0, 5]),
+        dry: minutes([0, 10, 60]),
+    };
+    let capacity = CapacitySpec {
+        up: minutes([20, 60, 600]),
+        down: minutes([1, 10, 30]),
+    };
+    let lifetime = minutes([60, 600, 60_000]);
+    let spot = |most: Option<u32>| PoolSpec {
+        capacity: Some(capacity),
+        interruption: Some(interruption),
+        instances_max: most,
+        ..PoolSpec::default()
+    };
+    let bucket = |size, per_sec| Some(BucketSpec { size, per_sec });
+    CloudSpec {
+        seed,
+        pools: vec![spot(Some(3)), spot(None)],
+        faults: FaultSpec {
+            launch_requests: bucket(2, 1),
+            launch_instances: bucket(8, 1),
+            terminate_requests: bucket(3, 1),
+            launch_partial: 0.3,
+            listing_fails: 0.05,
+            listing_straggles: 0.2,
+            listing_straggle_max: MINUTE * 4,
+            boot_fails: 0.1,
+            boot_hangs: 0.05,
+            lifetime: Some(lifetime),
+            metric_gaps: 0.1,
+            metric_delay: None,
+        },
+        warm_pool: None,
+    }
+}
+
 /// A world whose listings may be older than a cycle, and whose boots may hang
 /// while it is stormy.
-fn draw_world(seed: u64, stormy: &std::rc::Rc<Cell<bool>>) -> World {
+fn draw_world(cloud: Cloud, seed: u64, stormy: &std::rc::Rc<Cell<bool>>) -> World {
     let mut stream = Stream::new(seed, "world");
     let lag = [0, 5, 90, 150][usize::try_from(stream.below(4)).expect("small")];
     let metric_lag = [0, 60][usize::try_from(stream.below(2)).expect("small")];
@@ -565,7 +653,10 @@ fn draw_world(seed: u64, stormy: &std::rc::Rc<Cell<bool>>) -> World {
     let spec = WorldSpec {
         fleet: FLEET.to_owned(),
         begins_at: Timestamp::from_secs(1_000_000),
-        offerings: vec![offering()],
+        offerings: match cloud {
+            Cloud::Plain => vec![offering()],
+            Cloud::Market => offerings(),
+        },
         initial: 0,
         listing_lag: Duration::from_secs(lag),
         metric_period: Duration::from_secs(metric_lag),
@@ -577,7 +668,10 @@ fn draw_world(seed: u64, stormy: &std::rc::Rc<Cell<bool>>) -> World {
             responses: false,
         },
         server: ServerSpec::default(),
-        cloud: CloudSpec::default(),
+        cloud: match cloud {
+            Cloud::Plain => CloudSpec::default(),
+            Cloud::Market => draw_market(seed),
+        },
     };
     World::new(spec, Box::new(boot)).expect("a sound world")
 }
