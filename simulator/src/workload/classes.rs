@@ -249,8 +249,8 @@ mod tests {
                 ..WorkloadSpec::default()
             };
             let plain = build(&trace, &spec, 3).expect("jobs");
-            let classes = [class("batch", 0), class("web", 2)];
-            let classed = build_classed(&trace, &spec, &classes, 3).expect("jobs");
+            let two = [class("batch", 0), class("web", 2)];
+            let classed = build_classed(&trace, &spec, &two, 3).expect("jobs");
             assert_eq!(plain.jobs, classed.jobs);
             let told = classed.classes.expect("it has some");
             let names: Vec<&str> = told.classes().iter().map(|one| one.name.as_str()).collect();

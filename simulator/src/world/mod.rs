@@ -21,7 +21,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use windlass_policies::model::{
-    Action, Epoch, FleetError, Instance, InstanceId, LaunchToken, Listing, Offering, Outcome, Work,
+    Action, Epoch, FleetError, Instance, InstanceId, LaunchToken, Listing, Market, Offering,
+    Outcome, Work,
 };
 use windlass_policies::signal::{Readings, SignalSpec};
 use windlass_policies::units::{MicroUsd, MicroUsdPerHour, Timestamp, micros_of};
@@ -536,11 +537,12 @@ impl World {
         let (offering, covered) = (record.offering, record.covered_at.is_some());
         let lost = record.worker.map_or(0, |worker| self.queue.remove(worker));
         let prices = self.pools[offering].spec.prices.clone();
+        let spot = self.spec.offerings[offering].market == Market::Spot;
         let stay = Stay {
             from: record.launched_at,
             until: now,
             covered_at: record.covered_at,
-            taken_back: by == EndedBy::TakingBack,
+            taken_back: spot && by == EndedBy::TakingBack,
             prices: prices.as_deref(),
         };
         self.bill.charge_stay(&self.spec.offerings[offering], &stay);

@@ -594,7 +594,10 @@ fn offerings() -> Vec<Offering> {
 /// A cloud in which everything happens often, as a seed draws it.
 fn draw_market(seed: u64) -> CloudSpec {
     let mut stream = Stream::new(seed, "market");
-    let mut minutes = |choices: [u32; 3]| MINUTE * choices[stream.below(3) as usize];
+    let mut minutes = |choices: [u32; 3]| {
+        let place = usize::try_from(stream.below(3)).expect("small");
+        MINUTE * choices[place]
+    };
     let interruption = InterruptionSpec {
         every: minutes([30, 60, 600]),
         share: 0.8,
