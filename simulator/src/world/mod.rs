@@ -25,7 +25,7 @@ use windlass_policies::model::{
     Outcome, Work,
 };
 use windlass_policies::signal::{Readings, SignalSpec};
-use windlass_policies::units::{MicroUsd, MicroUsdPerHour, Timestamp, micros_of};
+use windlass_policies::units::{MicroUsd, Timestamp, micros_of};
 
 use crate::queue::{
     JobsError, QueueSpec, SLOTS_MAX, Server, ServerSpec, Snapshot, Spread, WorkerId, WorkerState,
@@ -273,17 +273,6 @@ impl World {
     /// (any more). Times are microseconds of the world.
     pub fn worker(&self, id: &InstanceId) -> Option<WorkerState> {
         self.queue.state(self.roster.get(id)?.worker?)
-    }
-
-    /// What the instances that have not ended cost an hour now, those that are
-    /// paid for already too.
-    pub fn spend(&self) -> MicroUsdPerHour {
-        let price = |record: &Record| match &self.pools[record.offering].spec.prices {
-            Some(course) => course.at(self.queue.now()).get(),
-            None => self.spec.offerings[record.offering].price.get(),
-        };
-        let prices = self.roster.alive().map(price);
-        MicroUsdPerHour::new(prices.fold(0, u64::saturating_add))
     }
 
     /// How many instances have not ended, booting ones included.
