@@ -109,7 +109,7 @@ impl Provider {
     /// What can be bought there; at least one.
     pub fn offerings(&self) -> Vec<Offering> {
         match self {
-            Self::Simulated(simulated) => vec![simulated.scenario.offering()],
+            Self::Simulated(simulated) => simulated.scenario.all_offerings(),
             Self::Process(settings) => vec![settings.offering()],
             Self::Ec2(settings) => settings.offerings(),
         }

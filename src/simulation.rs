@@ -162,7 +162,13 @@ fn run_one(
         trace: scenario.trace_name(),
         seed: scenario.seed,
     };
-    Ok(Score::of(label, &summary, scenario.objective))
+    let prices = scenario.class_prices();
+    Ok(Score::of_classes(
+        label,
+        &summary,
+        scenario.objective,
+        &prices,
+    ))
 }
 
 fn tell_progress(elapsed: Duration, done: u64, all: u64) {

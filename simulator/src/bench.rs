@@ -13,8 +13,9 @@ use std::time::Duration;
 use windlass_policies::model::{Billing, Epoch, InstanceId, LaunchToken, Market, Offering};
 use windlass_policies::units::{MICROS_PER_SEC, MicroUsdPerHour, Timestamp};
 
-use crate::queue::{JobColumns, Keep, QueueSpec, Snapshot, gallop, narrow, wide};
+use crate::queue::{JobColumns, Keep, QueueSpec, ServerSpec, Snapshot, gallop, narrow, wide};
 use crate::random::Stream;
+use crate::world::cloud::CloudSpec;
 use crate::world::{Summary, World, WorldError, WorldSpec};
 
 /// How long one job takes on average.
@@ -367,6 +368,8 @@ pub fn world(load: &Load, keep: Keep) -> Result<World, WorldError> {
             keep,
             responses: false,
         },
+        server: ServerSpec::default(),
+        cloud: CloudSpec::default(),
     };
     let boot = load.rule.map(|rule| rule.boot);
     World::new(spec, Box::new(move || boot))

@@ -1,5 +1,10 @@
 //! Scenario files: everything about the world and nothing about the policy.
 
+mod market;
+mod prices;
+mod work;
+
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,16 +15,22 @@ use windlass_policies::model::{Billing, Market, Offering};
 use windlass_policies::policy::NamedPolicy;
 use windlass_policies::problems::Problems;
 use windlass_policies::signal::{SignalSpec, standard};
-use windlass_policies::spec::{Drain, FleetSpec, Limits, Mix, Objective, Spot, read_objective};
+use windlass_policies::spec::{
+    Drain, FleetSpec, Limits, Mix, Objective, Spot, read_mix, read_objective, read_spot,
+};
 use windlass_policies::units::{MicroUsdPerHour, Timestamp, micros_of};
 
 use crate::distribution::{Distribution, Refusal};
 use crate::embedded;
-use crate::queue::{Keep, QueueSpec};
+use crate::queue::{Keep, LatencyCurve, QueueSpec, ServerSpec};
 use crate::random::Stream;
 use crate::trace::{self, Trace, TraceError};
-use crate::workload::{self, Workload, WorkloadError, WorkloadSpec};
+use crate::workload::{self, ClassWork, Workload, WorkloadError, WorkloadSpec};
+use crate::world::cloud::{CloudSpec, FaultSpec, WarmPoolSpec};
 use crate::world::{BootTimes, World, WorldError, WorldSpec};
+
+pub use market::ScenarioOffering;
+pub use work::ClassSpec;
 
 /// The name of the one fleet and of the one offering of a scenario.
 pub const FLEET: &str = "simulated";
@@ -62,10 +73,25 @@ pub struct Scenario {
     pub min: u32,
     /// Most instances.
     pub max: u32,
+    /// How much of the fleet must be on demand.
+    pub mix: Mix,
+    /// What is done about spot instances.
+    pub spot: Spot,
     /// What waiting is worth.
     pub objective: Objective,
     /// What everything random is drawn from.
     pub seed: u64,
+    /// What can be launched, if it is not the one thing that `cloud` tells of.
+    pub offerings: Vec<ScenarioOffering>,
+    /// What goes wrong in the cloud.
+    pub faults: FaultSpec,
+    /// Instances that are kept stopped.
+    pub warm_pool: Option<WarmPoolSpec>,
+    /// Kinds of jobs.
+    pub classes: Vec<ClassSpec>,
+    /// How sessions that share an instance slow one another down; without it an
+    /// instance works on its jobs one in each slot.
+    pub sharing: Option<LatencyCurve>,
 }
 
 /// Where a trace is.
@@ -211,8 +237,13 @@ impl Scenario {
         place: impl Fn(&str) -> TraceFile,
     ) -> Result<Self, Problems> {
         Document::parse(text)?.read(|fields| {
-            let work = fields.table_or_empty("workload", read_workload);
-            let cloud = fields.table_or_empty("cloud", read_cloud);
+            let work = fields.table_or_empty("workload", |fields| read_workload(fields, &place));
+            let slots = work.as_ref().map_or(1, |work| work.spec.slots_per_instance);
+            let file = |name: &str| match place(name) {
+                TraceFile::Path(path) => Some(path),
+                TraceFile::Embedded(_) => None,
+            };
+            let cloud = fields.table_or_empty("cloud", |fields| read_cloud(fields, slots, &file));
             let fleet = fields.table_or_empty("fleet", read_fleet);
             let objective = read_objective(fields);
             let seed = fields
@@ -224,11 +255,18 @@ impl Scenario {
                 trace: place(&work.trace),
                 begins_at: work.begins_at,
                 workload: work.spec,
-                cloud,
+                cloud: cloud.plain,
+                offerings: cloud.offerings,
+                faults: cloud.faults,
+                warm_pool: cloud.warm_pool,
+                classes: work.classes,
+                sharing: work.sharing,
                 interval: fleet.interval,
                 initial: fleet.initial,
                 min: fleet.min,
                 max: fleet.max,
+                mix: fleet.mix,
+                spot: fleet.spot,
                 objective,
                 seed,
             })
@@ -250,7 +288,11 @@ impl Scenario {
     /// # Errors
     /// [`ScenarioError::Trace`].
     pub fn read_trace(&self) -> Result<Trace, ScenarioError> {
-        let read = match &self.trace {
+        self.read_one(&self.trace)
+    }
+
+    fn read_one(&self, file: &TraceFile) -> Result<Trace, ScenarioError> {
+        let read = match file {
             TraceFile::Path(path) => trace::read(path),
             TraceFile::Embedded(name) => {
                 trace::read_bytes(name, embedded::open(name).unwrap_or_default())
@@ -262,17 +304,41 @@ impl Scenario {
         })
     }
 
-    /// Turns the trace into jobs.
+    /// Turns the trace, and those of the classes, into jobs.
     ///
     /// # Errors
-    /// [`ScenarioError::Workload`].
+    /// [`ScenarioError::Workload`], or [`ScenarioError::Trace`] for a class.
     pub fn build_workload(&self, trace: &Trace) -> Result<Workload, ScenarioError> {
-        workload::build(trace, &self.workload, self.seed).map_err(|source| {
-            ScenarioError::Workload {
-                scenario: self.name.clone(),
-                source,
-            }
+        let own = |class: &ClassSpec| class.trace.as_ref().map(|file| self.read_one(file));
+        let traces: Vec<Option<Trace>> = self
+            .classes
+            .iter()
+            .map(|class| own(class).transpose())
+            .collect::<Result<_, _>>()?;
+        let classes = self.classes.iter().zip(&traces);
+        let classes: Vec<ClassWork<'_>> = classes
+            .map(|(class, trace)| ClassWork {
+                name: &class.name,
+                priority: class.priority,
+                service: class.service,
+                own: trace.as_ref().map(|trace| (trace, class.busy_mean)),
+            })
+            .collect();
+        let built = if classes.is_empty() {
+            workload::build(trace, &self.workload, self.seed)
+        } else {
+            workload::build_classed(trace, &self.workload, &classes, self.seed)
+        };
+        built.map_err(|source| ScenarioError::Workload {
+            scenario: self.name.clone(),
+            source,
         })
+    }
+
+    /// What waiting costs in each class that has a price of its own.
+    pub fn class_prices(&self) -> BTreeMap<String, MicroUsdPerHour> {
+        let priced = |class: &ClassSpec| Some((class.name.clone(), class.price?));
+        self.classes.iter().filter_map(priced).collect()
     }
 
     /// What time it is when the world begins: at the start of the window.
@@ -303,17 +369,34 @@ impl Scenario {
         let spec = WorldSpec {
             fleet: fleet.to_owned(),
             begins_at: self.world_begins_at(),
-            offerings: vec![self.offering()],
+            offerings: self.all_offerings(),
             initial: self.initial,
             listing_lag: self.cloud.listing_lag,
             metric_period: self.cloud.metric_period,
             metric_lag: self.cloud.metric_lag,
             queue,
+            server: self.server(workload),
+            cloud: CloudSpec {
+                seed: self.seed,
+                pools: self.offerings.iter().map(|one| one.pool.clone()).collect(),
+                faults: self.faults,
+                warm_pool: self.warm_pool,
+            },
         };
         World::new(spec, self.boot_times()).map_err(|source| ScenarioError::World {
             scenario: self.name.clone(),
             source,
         })
+    }
+
+    fn server(&self, workload: &Workload) -> ServerSpec {
+        let speed = |one: &ScenarioOffering| one.pool.throughput_percent != 100;
+        ServerSpec {
+            classes: workload.classes.clone(),
+            sharing: self.sharing.clone(),
+            speeds: self.offerings.iter().any(speed),
+            slow: false,
+        }
     }
 
     /// A short name for exactly this world: FNV-1a of all that makes it, in
@@ -328,14 +411,42 @@ impl Scenario {
             self.initial,
             self.seed
         );
-        let hash = told.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-        });
+        let hash = (told + &self.told_of_more())
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+                (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+            });
         format!("{hash:016x}")
     }
 
-    /// The one thing that can be launched.
-    pub fn offering(&self) -> Offering {
+    /// What a world has beyond the plain one; empty for a plain one, whose name
+    /// so stays what it was before there was more.
+    fn told_of_more(&self) -> String {
+        let plain = self.offerings.is_empty()
+            && self.faults == FaultSpec::default()
+            && self.warm_pool.is_none()
+            && self.classes.is_empty()
+            && self.sharing.is_none();
+        if plain {
+            return String::new();
+        }
+        format!(
+            " {:?} {:?} {:?} {:?} {:?}",
+            self.offerings, self.faults, self.warm_pool, self.classes, self.sharing
+        )
+    }
+
+    /// What can be launched; at least one.
+    pub fn all_offerings(&self) -> Vec<Offering> {
+        if self.offerings.is_empty() {
+            return vec![self.offering()];
+        }
+        let each = self.offerings.iter();
+        each.map(|one| one.offering.clone()).collect()
+    }
+
+    /// The one thing that can be launched if the scenario names no offerings.
+    fn offering(&self) -> Offering {
         Offering {
             name: FLEET.to_owned(),
             price: self.cloud.price,
@@ -358,12 +469,12 @@ impl Scenario {
         FleetSpec {
             name: FLEET.to_owned(),
             interval: self.interval,
-            offerings: vec![self.offering()],
+            offerings: self.all_offerings(),
             signals,
             policies,
             limits,
-            mix: Mix::default(),
-            spot: Spot::default(),
+            mix: self.mix,
+            spot: self.spot,
             drain: Drain::default(),
             objective: self.objective,
         }
@@ -380,9 +491,11 @@ struct Work {
     trace: String,
     begins_at: Timestamp,
     spec: WorkloadSpec,
+    classes: Vec<ClassSpec>,
+    sharing: Option<LatencyCurve>,
 }
 
-fn read_workload(fields: &mut Fields<'_>) -> Option<Work> {
+fn read_workload(fields: &mut Fields<'_>, place: &impl Fn(&str) -> TraceFile) -> Option<Work> {
     let trace = fields.required::<String>("trace", "the path of a trace, relative to this file");
     if trace.as_ref().is_some_and(String::is_empty) {
         fields.problem("trace", "is empty; write the path of a trace");
@@ -405,7 +518,11 @@ fn read_workload(fields: &mut Fields<'_>) -> Option<Work> {
         );
     }
     let slots_per_instance = fields.or_within("slots_per_instance", 1, 1..=1_000);
+    let classes = work::read_classes(fields, place);
+    let sharing = work::read_server(fields);
     Some(Work {
+        classes,
+        sharing,
         trace: trace?,
         begins_at,
         spec: WorkloadSpec {
@@ -418,7 +535,14 @@ fn read_workload(fields: &mut Fields<'_>) -> Option<Work> {
     })
 }
 
-fn read_cloud(fields: &mut Fields<'_>) -> Option<Cloud> {
+struct WholeCloud {
+    plain: Cloud,
+    offerings: Vec<ScenarioOffering>,
+    faults: FaultSpec,
+    warm_pool: Option<WarmPoolSpec>,
+}
+
+fn read_cloud(fields: &mut Fields<'_>, slots: u32, place: market::Place<'_>) -> Option<WholeCloud> {
     let seconds = |secs| Duration::from_secs(secs);
     let boot = if fields.has("boot") {
         fields.table("boot", read_distribution)
@@ -426,20 +550,41 @@ fn read_cloud(fields: &mut Fields<'_>) -> Option<Cloud> {
         fields.required::<String>("boot", "a distribution such as { distribution = \"lognormal\", median = \"90s\", p99 = \"180s\" }");
         None
     };
-    let price = fields
-        .required::<MicroUsdPerHour>("usd_per_hour", "the price of an instance, such as 0.17");
+    let price = if fields.has("offering") {
+        if fields.has("usd_per_hour") {
+            fields.problem(
+                "usd_per_hour",
+                "remove it: each [[cloud.offering]] has its own",
+            );
+        }
+        fields.raw("usd_per_hour");
+        Some(MicroUsdPerHour::default())
+    } else {
+        fields.required::<MicroUsdPerHour>("usd_per_hour", "the price of an instance, such as 0.17")
+    };
     let increment = fields.or_within("billing_increment", seconds(1), seconds(1)..=DAY);
     let minimum = fields.or_within("billing_minimum", seconds(60), Duration::ZERO..=DAY);
     let listing_lag = fields.or_within("listing_lag", seconds(5), Duration::ZERO..=DAY);
     let metric_period = fields.or_within("metric_period", seconds(60), Duration::ZERO..=DAY);
     let metric_lag = fields.or_within("metric_lag", seconds(60), Duration::ZERO..=DAY);
-    Some(Cloud {
-        boot: boot?,
-        price: price?,
-        billing: Billing { increment, minimum },
-        listing_lag,
-        metric_period,
-        metric_lag,
+    let billing = Billing { increment, minimum };
+    let offerings = market::read_offerings(fields, market::Common { billing, slots }, place);
+    let faults = fields.table_or_empty("faults", |fields| Some(market::read_faults(fields)));
+    let warm_pool = fields.table("warm_pool", |fields| {
+        market::read_warm_pool(fields, &offerings, boot)
+    });
+    Some(WholeCloud {
+        plain: Cloud {
+            boot: boot?,
+            price: price?,
+            billing,
+            listing_lag,
+            metric_period,
+            metric_lag,
+        },
+        offerings,
+        faults: faults?,
+        warm_pool,
     })
 }
 
@@ -448,6 +593,8 @@ struct FleetKeys {
     initial: u32,
     min: u32,
     max: u32,
+    mix: Mix,
+    spot: Spot,
 }
 
 fn read_fleet(fields: &mut Fields<'_>) -> Option<FleetKeys> {
@@ -455,6 +602,7 @@ fn read_fleet(fields: &mut Fields<'_>) -> Option<FleetKeys> {
     let interval = fields.or_within("interval", minute, Duration::from_secs(1)..=DAY);
     let initial = fields.or("initial", 1_u32);
     let min = fields.or("min", 0_u32);
+    let (mix, spot) = (read_mix(fields), read_spot(fields));
     let max = fields.required_within("max", "the most instances", 1..=100_000_u32)?;
     if min > max {
         fields.problem("min", format!("{min} is above max ({max})"));
@@ -467,6 +615,8 @@ fn read_fleet(fields: &mut Fields<'_>) -> Option<FleetKeys> {
         initial,
         min,
         max,
+        mix,
+        spot,
     })
 }
 

@@ -1,9 +1,11 @@
 //! What a run came to, in the units people ask for.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use windlass_policies::spec::Objective;
-use windlass_policies::units::{MICROS_PER_HOUR, MICROS_PER_SEC, Meter, MicroUsd};
+use windlass_policies::units::{MICROS_PER_HOUR, MICROS_PER_SEC, Meter, MicroUsd, MicroUsdPerHour};
 
 use crate::queue::{Spread, ratio};
 use crate::world::Summary;
@@ -50,6 +52,43 @@ pub struct Score {
     pub instances_mean: f64,
     /// Jobs that had to begin again because their instance was ended.
     pub jobs_redone: u64,
+    /// Instances that the provider took back; only where it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interrupted: Option<u64>,
+    /// Instances that died, failed boots too; only where they do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub died: Option<u64>,
+    /// Launches that found no capacity at all; only where it can run out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub launches_without_capacity: Option<u64>,
+    /// Calls refused as too many; only where they are counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calls_throttled: Option<u64>,
+    /// What was paid for ahead, used or not; only where anything is. Part of
+    /// the total.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prepaid_usd: Option<f64>,
+    /// What the warm pool cost; only where there is one. Part of the total.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warm_pool_usd: Option<f64>,
+    /// Each class of jobs; only where there are classes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<ClassScore>,
+}
+
+/// One class of jobs.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ClassScore {
+    /// What it is called.
+    pub class: String,
+    /// Jobs that arrived.
+    pub jobs: u64,
+    /// From arrival to the start of service; so far, for jobs still waiting.
+    pub wait_secs: Quantiles,
+    /// From arrival to the end of service; so far, for unfinished jobs.
+    pub response_secs: Quantiles,
+    /// What its waiting was worth; each class is rounded up on its own here.
+    pub delay_usd: f64,
 }
 
 /// Mean and exact quantiles over all jobs, in seconds; 0 if there were none.
@@ -83,9 +122,42 @@ pub struct Label {
 impl Score {
     /// Prices `summary` by `objective`.
     pub fn of(label: Label, summary: &Summary, objective: Objective) -> Self {
+        Self::of_classes(label, summary, objective, &BTreeMap::new())
+    }
+
+    /// The same where waiting costs what `prices` say in the classes they name.
+    pub fn of_classes(
+        label: Label,
+        summary: &Summary,
+        objective: Objective,
+        prices: &BTreeMap<String, MicroUsdPerHour>,
+    ) -> Self {
+        let extras = &summary.extras;
         let mut delay = Meter::default();
-        delay.add_wide(objective.usd_per_job_hour_waiting, summary.wait.sum_micros);
+        let mut classes = Vec::new();
+        for class in &extras.classes {
+            let usual = objective.usd_per_job_hour_waiting;
+            let price = prices.get(&class.name).copied().unwrap_or(usual);
+            let mut own = Meter::default();
+            own.add_wide(price, class.wait.sum_micros);
+            delay.add_wide(price, class.wait.sum_micros);
+            classes.push(ClassScore {
+                class: class.name.clone(),
+                jobs: class.wait.count,
+                wait_secs: Quantiles::of(&class.wait),
+                response_secs: Quantiles::of(&class.response),
+                delay_usd: usd(own.total()),
+            });
+        }
+        if classes.is_empty() {
+            delay.add_wide(objective.usd_per_job_hour_waiting, summary.wait.sum_micros);
+        }
         let (instance, delay) = (summary.instance_cost, delay.total());
+        let other = [extras.prepaid_cost, extras.warm_pool_cost];
+        let total = other
+            .into_iter()
+            .flatten()
+            .fold(instance + delay, |sum, one| sum + one);
         Self {
             scenario: label.scenario,
             policy: label.policy,
@@ -100,12 +172,19 @@ impl Score {
             billed_hours: hours(summary.instance_micros_billed),
             instance_usd: usd(instance),
             delay_usd: usd(delay),
-            total_usd: usd(instance + delay),
+            total_usd: usd(total),
             launches: summary.launches,
             terminations: summary.terminations,
             instances_peak: summary.instances_peak,
             instances_mean: summary.instances_mean,
             jobs_redone: summary.jobs_redone,
+            interrupted: extras.interrupted,
+            died: extras.died,
+            launches_without_capacity: extras.no_capacity,
+            calls_throttled: extras.throttled,
+            prepaid_usd: extras.prepaid_cost.map(usd),
+            warm_pool_usd: extras.warm_pool_cost.map(usd),
+            classes,
         }
     }
 }

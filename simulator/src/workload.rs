@@ -43,6 +43,7 @@
 //! if the next `uniform()` of `thinning`, in this order, is below the fraction.
 //! The copies are merged by arrival; at one instant the lower copy goes first.
 
+mod classes;
 mod scale;
 
 use std::cmp::Reverse;
@@ -54,10 +55,11 @@ use thiserror::Error;
 use windlass_policies::units::MICROS_PER_HOUR;
 
 use crate::distribution::Distribution;
-use crate::queue::{JobColumns, JobsError};
+use crate::queue::{JobClasses, JobColumns, JobsError};
 use crate::random::Stream;
 use crate::trace::{TIME_MICROS_MAX, Trace, TraceKind, seconds};
 
+pub use classes::{ClassWork, OTHER, build_classed};
 pub use scale::scale;
 
 /// The most jobs of one workload: 3.2 GB of memory.
@@ -117,6 +119,8 @@ pub struct Workload {
     pub jobs: Arc<JobColumns>,
     /// Length of the window in microseconds.
     pub length_micros: u64,
+    /// Which class each job is of, if they have classes.
+    pub classes: Option<Arc<JobClasses>>,
 }
 
 /// Why no workload can be made; the text begins with the key to change.
@@ -182,6 +186,19 @@ pub enum WorkloadError {
     NoLoad {
         /// The trace's name.
         trace: String,
+    },
+    /// A class that no job can be of.
+    #[error(
+        "workload.class.{class}: trace {trace} has no such class, {known}; correct the name, or \
+         give the class a trace of its own"
+    )]
+    NoSuchClass {
+        /// The class.
+        class: String,
+        /// The trace's name.
+        trace: String,
+        /// What it has.
+        known: String,
     },
     /// Nothing happens in the window.
     #[error(
@@ -285,6 +302,7 @@ pub fn build(trace: &Trace, spec: &WorkloadSpec, seed: u64) -> Result<Workload, 
     Ok(Workload {
         jobs: Arc::new(jobs),
         length_micros: window.length,
+        classes: None,
     })
 }
 

@@ -13,8 +13,9 @@ use windlass_policies::signal::SignalSpec;
 use windlass_policies::spec::{Drain, FleetSpec, Limits, Mix, Objective, Spot};
 use windlass_policies::units::{MicroUsdPerHour, Timestamp};
 use windlass_simulator::engine::poll_once;
-use windlass_simulator::queue::{JobColumns, Keep, QueueSpec};
+use windlass_simulator::queue::{JobColumns, Keep, QueueSpec, ServerSpec};
 use windlass_simulator::random::Stream;
+use windlass_simulator::world::cloud::CloudSpec;
 use windlass_simulator::world::{SimulatedPorts, World, WorldSpec};
 
 const FLEET: &str = "workers";
@@ -81,6 +82,8 @@ fn run(seed: u64, lag: Duration) -> (i64, i64, u64) {
             keep: Keep::Sums,
             responses: false,
         },
+        server: ServerSpec::default(),
+        cloud: CloudSpec::default(),
     };
     let mut boots = Stream::new(seed, "boots");
     let boot = move || Some(30_000_000 + boots.below(90_000_000));

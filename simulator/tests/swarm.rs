@@ -7,7 +7,7 @@
 
 mod swarm_world;
 
-use swarm_world::{Bug, run};
+use swarm_world::{Bug, Cloud, run, run_in};
 
 /// Seeds tried by default: a second or two.
 const SEEDS_DEFAULT: u64 = 60;
@@ -33,6 +33,15 @@ fn swarm_breaks_no_invariant_and_settles() {
     let first = setting("WINDLASS_SWARM_FIRST", 0);
     for seed in first..first + setting("WINDLASS_SWARM_SEEDS", SEEDS_DEFAULT) {
         let found = run(seed, None).violations;
+        assert!(found.is_empty(), "seed {seed}:\n{}", found.join("\n"));
+    }
+}
+
+#[test]
+fn swarm_in_a_market_breaks_no_invariant_and_settles() {
+    let first = setting("WINDLASS_SWARM_FIRST", 0);
+    for seed in first..first + setting("WINDLASS_SWARM_SEEDS", SEEDS_DEFAULT) {
+        let found = run_in(Cloud::Market, seed, None).violations;
         assert!(found.is_empty(), "seed {seed}:\n{}", found.join("\n"));
     }
 }

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use windlass_policies::policy_file::{self, PolicyFile};
 use windlass_policies::presets;
 use windlass_simulator::scenario::{BUILT_IN, Scenario, ScenarioError, TraceFile};
-use windlass_simulator::score::Score;
+use windlass_simulator::score::{ClassScore, Score};
 use windlass_simulator::trace::{Trace, TraceKind};
 
 use super::Failure;
@@ -222,52 +222,124 @@ fn write_table(out: &mut dyn Write, scenario: &Scenario, scores: &[Score]) -> io
         scenario.objective.usd_per_job_hour_waiting
     )?;
     writeln!(out)?;
-    let head = [
-        "policy",
-        "total $",
-        "instances $",
-        "waiting $",
-        "wait mean s",
-        "p50",
-        "p95",
-        "p99",
-        "max",
-        "unfinished",
-        "launched",
-        "ended",
-        "mean",
-        "peak",
-    ];
-    let rows = scores.iter().map(|score| {
-        let wait = score.wait_secs;
-        [
-            score.policy.clone(),
-            format!("{:.2}", score.total_usd),
-            format!("{:.2}", score.instance_usd),
-            format!("{:.2}", score.delay_usd),
-            format!("{:.2}", wait.mean),
-            format!("{:.1}", wait.p50),
-            format!("{:.1}", wait.p95),
-            format!("{:.1}", wait.p99),
-            format!("{:.1}", wait.max),
-            score.unfinished_jobs.to_string(),
-            score.launches.to_string(),
-            score.terminations.to_string(),
-            format!("{:.1}", score.instances_mean),
-            score.instances_peak.to_string(),
-        ]
+    let mut columns = plain_columns(scores);
+    columns.extend(extra_columns(scores));
+    write_columns(out, &columns)?;
+    let classes = class_columns(scores);
+    if classes
+        .first()
+        .is_some_and(|column| column.cells.is_empty())
+    {
+        return Ok(());
+    }
+    writeln!(out)?;
+    write_columns(out, &classes)
+}
+
+/// One column of a table.
+struct Column {
+    head: &'static str,
+    cells: Vec<String>,
+}
+
+impl Column {
+    fn of<T>(head: &'static str, rows: &[T], cell: impl Fn(&T) -> String) -> Self {
+        Self {
+            head,
+            cells: rows.iter().map(cell).collect(),
+        }
+    }
+}
+
+fn plain_columns(scores: &[Score]) -> Vec<Column> {
+    let column = |head, cell: &dyn Fn(&Score) -> String| Column::of(head, scores, cell);
+    vec![
+        column("policy", &|score| score.policy.clone()),
+        column("total $", &|score| format!("{:.2}", score.total_usd)),
+        column("instances $", &|score| format!("{:.2}", score.instance_usd)),
+        column("waiting $", &|score| format!("{:.2}", score.delay_usd)),
+        column("wait mean s", &|score| {
+            format!("{:.2}", score.wait_secs.mean)
+        }),
+        column("p50", &|score| format!("{:.1}", score.wait_secs.p50)),
+        column("p95", &|score| format!("{:.1}", score.wait_secs.p95)),
+        column("p99", &|score| format!("{:.1}", score.wait_secs.p99)),
+        column("max", &|score| format!("{:.1}", score.wait_secs.max)),
+        column("unfinished", &|score| score.unfinished_jobs.to_string()),
+        column("launched", &|score| score.launches.to_string()),
+        column("ended", &|score| score.terminations.to_string()),
+        column("mean", &|score| format!("{:.1}", score.instances_mean)),
+        column("peak", &|score| score.instances_peak.to_string()),
+    ]
+}
+
+/// What is told only of worlds in which it can happen.
+fn extra_columns(scores: &[Score]) -> Vec<Column> {
+    let mut columns = Vec::new();
+    let mut add = |head, cell: &dyn Fn(&Score) -> Option<String>| {
+        if scores.iter().any(|score| cell(score).is_some()) {
+            let cell = |score: &Score| cell(score).unwrap_or_default();
+            columns.push(Column::of(head, scores, cell));
+        }
+    };
+    let count = |count: Option<u64>| count.map(|count| count.to_string());
+    let money = |amount: Option<f64>| amount.map(|amount| format!("{amount:.2}"));
+    add("interrupted", &|score| count(score.interrupted));
+    add("died", &|score| count(score.died));
+    add("redone", &|score| {
+        let lossy = score.interrupted.or(score.died).is_some();
+        lossy.then(|| score.jobs_redone.to_string())
     });
-    let lines: Vec<[String; 14]> = std::iter::once(head.map(str::to_owned))
-        .chain(rows)
+    add("no capacity", &|score| {
+        count(score.launches_without_capacity)
+    });
+    add("throttled", &|score| count(score.calls_throttled));
+    add("prepaid $", &|score| money(score.prepaid_usd));
+    add("warm pool $", &|score| money(score.warm_pool_usd));
+    columns
+}
+
+/// A row for each class under each policy; none without classes.
+fn class_columns(scores: &[Score]) -> Vec<Column> {
+    let rows: Vec<(&str, &ClassScore)> = scores
+        .iter()
+        .flat_map(|score| {
+            let classes = score.classes.iter();
+            classes.map(|class| (score.policy.as_str(), class))
+        })
         .collect();
-    for line in &lines {
-        for (column, cell) in line.iter().enumerate() {
-            let width = lines
-                .iter()
-                .map(|line| line[column].chars().count())
-                .max()
-                .unwrap_or(0);
-            match column {
+    let column =
+        |head, cell: &dyn Fn(&(&str, &ClassScore)) -> String| Column::of(head, &rows, cell);
+    vec![
+        column("policy", &|row| row.0.to_owned()),
+        column("class", &|row| row.1.class.clone()),
+        column("jobs", &|row| row.1.jobs.to_string()),
+        column("waiting $", &|row| format!("{:.2}", row.1.delay_usd)),
+        column("wait mean s", &|row| format!("{:.2}", row.1.wait_secs.mean)),
+        column("p50", &|row| format!("{:.1}", row.1.wait_secs.p50)),
+        column("p95", &|row| format!("{:.1}", row.1.wait_secs.p95)),
+        column("p99", &|row| format!("{:.1}", row.1.wait_secs.p99)),
+        column("max", &|row| format!("{:.1}", row.1.wait_secs.max)),
+    ]
+}
+
+/// Columns as wide as they need to be; the first one to the left.
+fn write_columns(out: &mut dyn Write, columns: &[Column]) -> io::Result<()> {
+    let widest = |column: &Column| {
+        let cells = column.cells.iter().map(String::as_str);
+        cells
+            .chain([column.head])
+            .map(|cell| cell.chars().count())
+            .max()
+            .unwrap_or(0)
+    };
+    let rows = columns.first().map_or(0, |column| column.cells.len());
+    let heads = std::iter::once(None);
+    for row in heads.chain((0..rows).map(Some)) {
+        for (place, column) in columns.iter().enumerate() {
+            let width = widest(column);
+            let cell = row.map_or(column.head, |row| column.cells[row].as_str());
+            match place {
                 0 => write!(out, "{cell:<width$}")?,
                 _ => write!(out, "  {cell:>width$}")?,
             }

@@ -17,8 +17,14 @@
 //! free, and the queue is a range of job numbers. The result does not depend
 //! on how time is cut into horizons.
 
+mod classes;
 mod histogram;
 mod jobs;
+mod ordered;
+mod server;
+#[cfg(test)]
+mod server_tests;
+mod sharing;
 mod slots;
 mod spread;
 #[cfg(test)]
@@ -28,7 +34,10 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+pub use classes::{ClassTotals, JobClass, JobClasses};
 pub use jobs::{JOB_TIME_MAX, JobColumns, JobsError};
+pub use server::{Server, ServerSpec};
+pub use sharing::LatencyCurve;
 pub use spread::{Quantiles, Spread};
 pub(crate) use spread::{quantile, ratio};
 
@@ -111,7 +120,8 @@ pub struct JobTotals {
     pub jobs: u64,
     /// Those of them that wait or are in service.
     pub unfinished: u64,
-    /// From arrival to the start of the service that counts.
+    /// From arrival to the start of the service that counts. Where sessions
+    /// share servers, what they took longer than their service.
     pub wait: Spread,
     /// From arrival to the end of service.
     pub response: Spread,

@@ -1,7 +1,9 @@
 //! What instances cost.
 
 use windlass_policies::model::{Billing, Offering};
-use windlass_policies::units::{Meter, MicroUsd, micros_of};
+use windlass_policies::units::{MICROS_PER_HOUR, Meter, MicroUsd, micros_of};
+
+use super::price::PriceCourse;
 
 /// The microseconds that are charged for an instance that ran for `ran`
 /// microseconds: rounded up to whole increments, and never less than the
@@ -31,10 +33,49 @@ impl Bill {
         self.ran_micros += u128::from(ran);
     }
 
+    /// Charges one instance of `offering` by what is special about it.
+    pub(super) fn charge_stay(&mut self, offering: &Offering, stay: &Stay<'_>) {
+        let ran = stay.until - stay.from;
+        let paid = stay.covered_at.unwrap_or(stay.until) - stay.from;
+        // One that was covered all along is charged nothing, not even a minimum.
+        let free = stay.covered_at == Some(stay.from) || stay.taken_back && ran < MICROS_PER_HOUR;
+        if free {
+            self.ran_micros += u128::from(ran);
+            return;
+        }
+        let Some(prices) = stay.prices else {
+            self.charge(offering, paid);
+            self.ran_micros += u128::from(ran - paid);
+            return;
+        };
+        let charged = charged_micros(offering.billing, paid);
+        prices.charge(
+            &mut self.meter,
+            stay.from,
+            stay.from.saturating_add(charged),
+        );
+        self.charged_micros += u128::from(charged);
+        self.ran_micros += u128::from(ran);
+    }
+
     /// The total, rounded up.
     pub(super) fn cost(&self) -> MicroUsd {
         self.meter.total()
     }
+}
+
+/// One instance's time, in microseconds of the world.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stay<'a> {
+    pub(super) from: u64,
+    pub(super) until: u64,
+    /// From when on it ran on what was paid for already.
+    pub(super) covered_at: Option<u64>,
+    /// Whether the provider took it back: within the first hour that is free,
+    /// as EC2 charges spot instances it interrupts.
+    pub(super) taken_back: bool,
+    /// Prices that change, in place of the offering's.
+    pub(super) prices: Option<&'a PriceCourse>,
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use windlass_policies::model::{InstanceId, LaunchToken, Phase};
+use windlass_policies::model::{InstanceId, LaunchToken, Notice, Phase};
 
 use crate::queue::WorkerId;
 
@@ -20,6 +20,12 @@ pub(super) struct Record {
     pub(super) fenced: bool,
     /// Its place in the queue; `None` if it never becomes ready or has ended.
     pub(super) worker: Option<WorkerId>,
+    /// From when on it runs on what is paid for already.
+    pub(super) covered_at: Option<u64>,
+    /// What the provider has said of its end.
+    pub(super) notice: Option<Notice>,
+    /// How much later than others it shows up in listings.
+    pub(super) straggle: u64,
 }
 
 impl Record {
@@ -39,7 +45,8 @@ impl Record {
     /// Whether a listing of `now` that is `lag` old shows it, if it was not
     /// [forgotten](Roster::forget_ended).
     pub(super) fn listed(&self, now: u64, lag: u64) -> bool {
-        self.token.is_none() || self.launched_at.saturating_add(lag) <= now
+        let late = lag.saturating_add(self.straggle);
+        self.token.is_none() || self.launched_at.saturating_add(late) <= now
     }
 }
 
@@ -86,16 +93,37 @@ impl Roster {
         self.records.get(*self.by_id.get(id)?)
     }
 
+    /// Where the instance `id` stands in the order of launches.
+    pub(super) fn place(&self, id: &InstanceId) -> Option<usize> {
+        self.by_id.get(id).copied()
+    }
+
+    /// The place of the instance that is added next.
+    pub(super) fn next_place(&self) -> usize {
+        self.records.len()
+    }
+
+    pub(super) fn at(&self, place: usize) -> &Record {
+        &self.records[place]
+    }
+
+    pub(super) fn at_mut(&mut self, place: usize) -> &mut Record {
+        &mut self.records[place]
+    }
+
+    /// Places of those that have not ended, in the order of their names.
+    pub(super) fn alive_places(&self) -> Vec<usize> {
+        let alive = |place: &&usize| self.records[**place].ended_at.is_none();
+        self.shown.values().filter(alive).copied().collect()
+    }
+
     pub(super) fn get_mut(&mut self, id: &InstanceId) -> Option<&mut Record> {
         let place = *self.by_id.get(id)?;
         self.records.get_mut(place)
     }
 
-    /// Notes that the instance `id`, which must not have ended yet, ends at `now`.
-    pub(super) fn end(&mut self, id: &InstanceId, now: u64) {
-        let Some(place) = self.by_id.get(id).copied() else {
-            return;
-        };
+    /// Notes that the instance at `place`, which must not have ended yet, ends at `now`.
+    pub(super) fn end(&mut self, place: usize, now: u64) {
         let record = &mut self.records[place];
         record.ended_at = Some(now);
         record.worker = None;

@@ -5,7 +5,10 @@ use std::collections::VecDeque;
 use windlass_policies::signal::{Absence, Reading, standard};
 use windlass_policies::units::{MICROS_PER_SEC, Timestamp};
 
-use crate::queue::{Queue, Snapshot, quantile, ratio};
+use super::cloud::FaultSpec;
+use crate::distribution::Distribution;
+use crate::queue::{Server, Snapshot, quantile, ratio};
+use crate::random::Stream;
 
 /// When samples are taken and when they can be read, in microseconds.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +29,17 @@ struct Sample {
     ready_micros: u128,
     /// Of the jobs finished since the sample before, in microseconds.
     latency_p95: Option<u64>,
+    /// What comes on top of the lag of all.
+    delay: u64,
+}
+
+/// What goes wrong with samples.
+#[derive(Debug)]
+struct Trouble {
+    gaps: f64,
+    gap_draws: Stream,
+    delay: Option<Distribution>,
+    delay_draws: Stream,
 }
 
 /// All samples that can still be read.
@@ -38,11 +52,19 @@ pub(super) struct Metrics {
     samples: VecDeque<Sample>,
     /// The snapshot of the newest sample, and when it was.
     last: Option<(u64, Snapshot)>,
+    trouble: Option<Trouble>,
 }
 
 impl Metrics {
-    pub(super) fn new(schedule: Schedule, latency: bool) -> Self {
+    pub(super) fn new(schedule: Schedule, latency: bool, faults: &FaultSpec, seed: u64) -> Self {
+        let troubled = faults.metric_gaps > 0.0 || faults.metric_delay.is_some();
         Self {
+            trouble: troubled.then(|| Trouble {
+                gaps: faults.metric_gaps,
+                gap_draws: Stream::new(seed, "metric gaps"),
+                delay: faults.metric_delay,
+                delay_draws: Stream::new(seed, "metric delay"),
+            }),
             schedule,
             latency,
             samples: VecDeque::new(),
@@ -60,7 +82,7 @@ impl Metrics {
     }
 
     /// Takes a sample of `queue` as it is, unless there is one of this moment.
-    pub(super) fn sample(&mut self, queue: &mut Queue) {
+    pub(super) fn sample(&mut self, queue: &mut Server) {
         let at = queue.now();
         if self.last.is_some_and(|(last, _)| last == at) {
             return;
@@ -69,14 +91,25 @@ impl Metrics {
         let before = self
             .last
             .map_or_else(Snapshot::default, |(_, before)| before);
+        let latency_p95 = quantile(&mut queue.take_finished(), 95);
+        self.last = Some((at, seen));
+        let (mut lost, mut delay) = (false, 0);
+        if let Some(trouble) = &mut self.trouble {
+            lost = trouble.gaps > 0.0 && trouble.gap_draws.uniform() < trouble.gaps;
+            let drawn = |delay: &Distribution| delay.sample_micros(&mut trouble.delay_draws);
+            delay = trouble.delay.as_ref().map_or(0, drawn);
+        }
+        if lost {
+            return;
+        }
         self.samples.push_back(Sample {
             at,
             seen,
             busy_micros: seen.busy_micros - before.busy_micros,
             ready_micros: seen.ready_micros - before.ready_micros,
-            latency_p95: quantile(&mut queue.take_finished(), 95),
+            latency_p95,
+            delay,
         });
-        self.last = Some((at, seen));
         // What is hidden behind a newer readable sample is never read again.
         while self
             .samples
@@ -125,7 +158,8 @@ impl Metrics {
     }
 
     fn readable(&self, sample: &Sample, now: u64) -> bool {
-        sample.at.saturating_add(self.schedule.lag) <= now
+        let lag = self.schedule.lag.saturating_add(sample.delay);
+        sample.at.saturating_add(lag) <= now
     }
 }
 

@@ -7,30 +7,41 @@
 //! for the order of what happens at one instant).
 
 mod billing;
+pub mod cloud;
+mod happening;
 mod instances;
 mod metrics;
+mod pool;
 mod ports;
+pub mod price;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use windlass_policies::model::{
-    Action, Epoch, FleetError, Instance, InstanceId, LaunchToken, Listing, Offering, Outcome, Work,
+    Action, Epoch, FleetError, Instance, InstanceId, LaunchToken, Listing, Market, Offering,
+    Outcome, Work,
 };
 use windlass_policies::signal::{Readings, SignalSpec};
 use windlass_policies::units::{MicroUsd, Timestamp, micros_of};
 
 use crate::queue::{
-    JobsError, Queue, QueueSpec, SLOTS_MAX, Snapshot, Spread, WorkerId, WorkerState, ratio,
+    JobsError, QueueSpec, SLOTS_MAX, Server, ServerSpec, Snapshot, Spread, WorkerId, WorkerState,
+    ratio, wide,
 };
 
 pub use billing::charged_micros;
+pub use happening::Extras;
 pub use ports::SimulatedPorts;
 
-use billing::Bill;
+use billing::{Bill, Stay};
+use cloud::CloudSpec;
+use happening::{Counts, EndedBy, Event, Trouble};
 use instances::{Record, Roster};
 use metrics::{Metrics, Schedule};
+use pool::{Pool, WarmPool};
 
 /// Gives the boot time of each launched instance in microseconds, once per
 /// instance in the order of launches; `None` for one that never becomes ready.
@@ -57,6 +68,10 @@ pub struct WorldSpec {
     pub metric_lag: Duration,
     /// The jobs. `latency_p95` has a source only if its `responses` is set.
     pub queue: QueueSpec,
+    /// How they are served, if not first come, first served.
+    pub server: ServerSpec,
+    /// What else the cloud does.
+    pub cloud: CloudSpec,
 }
 
 /// Why there is no such world.
@@ -114,8 +129,10 @@ pub struct Summary {
     pub instances_mean: f64,
     /// Jobs that had to begin again because their instance was ended.
     pub jobs_redone: u64,
-    /// Instances that were ended with jobs in hand.
+    /// Instances that the controller ended with jobs in hand.
     pub busy_killed: u64,
+    /// What is told only of worlds in which it can happen.
+    pub extras: Extras,
 }
 
 /// The cloud, its clock and its queue.
@@ -123,7 +140,7 @@ pub struct World {
     spec: WorldSpec,
     listing_lag: u64,
     boots: BootTimes,
-    queue: Queue,
+    queue: Server,
     roster: Roster,
     metrics: Metrics,
     /// Job slots of the instances that have not ended.
@@ -134,6 +151,14 @@ pub struct World {
     launches: u64,
     terminations: u64,
     busy_killed: u64,
+    /// One for each offering.
+    pools: Vec<Pool>,
+    warm_pool: Option<WarmPool>,
+    trouble: Trouble,
+    /// What is to happen, by time and then in the order it was set.
+    events: BTreeMap<(u64, u64), Event>,
+    event_next: u64,
+    counts: Counts,
 }
 
 impl std::fmt::Debug for World {
@@ -153,7 +178,12 @@ impl World {
     /// The first thing in `spec` that makes no world.
     pub fn new(spec: WorldSpec, boots: BootTimes) -> Result<Self, WorldError> {
         check_offerings(&spec.offerings)?;
-        let queue = Queue::new(spec.queue.clone())?;
+        let queue = Server::new(spec.queue.clone(), spec.server.clone())?;
+        let cloud = &spec.cloud;
+        let pools =
+            spec.offerings.iter().enumerate().map(|(place, one)| {
+                Pool::new(&one.name, one.prepaid, cloud.pool(place), cloud.seed)
+            });
         let schedule = Schedule {
             period: micros_of(spec.metric_period),
             lag: micros_of(spec.metric_lag),
@@ -163,7 +193,13 @@ impl World {
             boots,
             queue,
             roster: Roster::default(),
-            metrics: Metrics::new(schedule, spec.queue.responses),
+            metrics: Metrics::new(schedule, spec.queue.responses, &cloud.faults, cloud.seed),
+            pools: pools.collect(),
+            warm_pool: cloud.warm_pool.map(|warm| WarmPool::new(warm, cloud.seed)),
+            trouble: Trouble::new(cloud),
+            events: BTreeMap::new(),
+            event_next: 0,
+            counts: Counts::default(),
             slots_alive: 0,
             bill: Bill::default(),
             epoch_newest: Epoch::default(),
@@ -178,6 +214,9 @@ impl World {
         }
         for _ in 0..initial {
             world.add_instance(0, None, Some(0));
+        }
+        for pool in 0..world.pools.len() {
+            world.schedule_wave(pool);
         }
         world.advance_micros(0);
         Ok(world)
@@ -195,9 +234,20 @@ impl World {
     }
 
     fn advance_micros(&mut self, to: u64) {
-        while let Some(due) = self.metrics.due().filter(|due| *due <= to) {
-            self.queue.advance(due);
-            self.metrics.sample(&mut self.queue);
+        loop {
+            let sample = self.metrics.due().filter(|due| *due <= to);
+            // What happens of itself comes before the sample and the tick of
+            // its instant.
+            let event = self.event_due().filter(|due| *due <= to);
+            if let Some(due) = event.filter(|due| sample.is_none_or(|sample| *due <= sample)) {
+                self.queue.advance(due);
+                self.happen();
+            } else if let Some(due) = sample {
+                self.queue.advance(due);
+                self.metrics.sample(&mut self.queue);
+            } else {
+                break;
+            }
         }
         self.queue.advance(to);
         self.roster.forget_ended(self.queue.now(), self.listing_lag);
@@ -209,7 +259,7 @@ impl World {
     }
 
     /// The queue itself, to look at.
-    pub fn queue(&self) -> &Queue {
+    pub fn queue(&self) -> &Server {
         &self.queue
     }
 
@@ -253,10 +303,13 @@ impl World {
     /// has no job.
     ///
     /// # Errors
-    /// If `fleet` is not this world's fleet.
+    /// If `fleet` is not this world's fleet, or listings are to fail.
     pub fn list(&self, fleet: &str) -> Result<Listing, FleetError> {
         if fleet != self.spec.fleet {
             return Err(FleetError::NotFound);
+        }
+        if self.trouble.listing_fails() {
+            return Err(FleetError::Throttled);
         }
         let (now, lag) = (self.queue.now(), self.listing_lag);
         let shown = self.roster.shown().filter(|record| record.listed(now, lag));
@@ -268,7 +321,7 @@ impl World {
             phase: record.phase(now, lag),
             fenced: record.fenced,
             work: self.work(record),
-            notice: None,
+            notice: record.notice.filter(|_| record.ended_at.is_none()),
         });
         Ok(Listing {
             instances: instances.collect(),
@@ -296,7 +349,11 @@ impl World {
             Action::Fence { instance } => self.fence(instance).map(|work| Outcome::Fenced { work }),
             Action::Unfence { instance } => self.unfence(instance).map(|()| Outcome::Unfenced),
             Action::Terminate { instance, .. } => {
-                self.terminate(instance).map(|_| Outcome::Terminated)
+                if self.trouble.may_terminate(self.queue.now()) {
+                    self.terminate(instance).map(|_| Outcome::Terminated)
+                } else {
+                    Err(self.refuse())
+                }
             }
         };
         outcome.unwrap_or_else(Outcome::Failed)
@@ -305,16 +362,23 @@ impl World {
     /// Launches `count` instances. A token that was used before launches
     /// nothing and gives the instances it launched then, ended ones too.
     ///
+    /// Fewer than `count` if there is not capacity for more.
+    ///
     /// # Errors
     /// [`FleetError::Rejected`] if there is no such offering,
-    /// [`FleetError::LimitReached`] beyond [`SLOTS_MAX`] slots; nothing is
-    /// launched then.
+    /// [`FleetError::LimitReached`] beyond [`SLOTS_MAX`] slots,
+    /// [`FleetError::Throttled`] and [`FleetError::NoCapacity`] where the cloud
+    /// has limits; nothing is launched then.
     pub fn launch(
         &mut self,
         token: &LaunchToken,
         offering: &str,
         count: u32,
     ) -> Result<Vec<InstanceId>, FleetError> {
+        let now = self.queue.now();
+        if !self.trouble.may_launch(count, now) {
+            return Err(self.refuse());
+        }
         if let Some(instances) = self.roster.launched_by(token) {
             return Ok(instances.to_vec());
         }
@@ -329,15 +393,51 @@ impl World {
                 "the simulated cloud has room for {SLOTS_MAX} job slots"
             )));
         }
-        let mut instances = Vec::new();
-        for _ in 0..count {
-            let boot = (self.boots)();
-            let ready_at = boot.map(|boot| self.queue.now().saturating_add(boot));
-            instances.push(self.add_instance(offering, Some(token.clone()), ready_at));
+        let room = self.pools[offering].room(count, now);
+        if room == 0 && count > 0 {
+            self.counts.no_capacity += 1;
+            return Err(FleetError::NoCapacity);
         }
-        self.launches += u64::from(count);
+        let mut instances = Vec::new();
+        for _ in 0..self.trouble.part_of(room) {
+            instances.push(self.launch_one(offering, token));
+        }
+        self.launches += wide(instances.len());
         self.roster.remember(token.clone(), instances.clone());
         Ok(instances)
+    }
+
+    fn launch_one(&mut self, offering: usize, token: &LaunchToken) -> InstanceId {
+        let now = self.queue.now();
+        let boot = self.boot_time(offering);
+        let (fails, hangs) = self.trouble.boot();
+        let ready_at = boot.map(|boot| now.saturating_add(boot));
+        if let Some(at) = ready_at.filter(|_| fails) {
+            let place = self.roster.next_place();
+            self.schedule(at, Event::Die { place });
+        }
+        let ready_at = ready_at.filter(|_| !fails && !hangs);
+        self.add_instance(offering, Some(token.clone()), ready_at)
+    }
+
+    /// How long the next instance of `offering` boots: out of the warm pool if
+    /// there is one in it.
+    fn boot_time(&mut self, offering: usize) -> Option<u64> {
+        let now = self.queue.now();
+        let pool = &mut self.pools[offering];
+        let own = pool.spec.boot;
+        if let Some(warm) = self
+            .warm_pool
+            .as_mut()
+            .filter(|warm| warm.spec.offering == offering)
+            && let Some(start) = warm.take(now, self.spec.offerings[offering].price)
+        {
+            return Some(start);
+        }
+        match own {
+            Some(boot) => Some(boot.sample_micros(&mut pool.boots)),
+            None => (self.boots)(),
+        }
     }
 
     fn room_for(&self, offering: usize, count: u32) -> bool {
@@ -351,19 +451,29 @@ impl World {
         token: Option<LaunchToken>,
         ready_at: Option<u64>,
     ) -> InstanceId {
-        let id = self.roster.next_id();
+        let (id, place) = (self.roster.next_id(), self.roster.next_place());
+        let now = self.queue.now();
         let slots = self.spec.offerings[offering].slots;
         self.slots_alive += u64::from(slots);
+        let covered = self.pools[offering].enter(place);
+        let percent = self.pools[offering].spec.throughput_percent;
+        let straggle = token.as_ref().map_or(0, |_| self.trouble.straggle());
         self.roster.add(Record {
             id: id.clone(),
             offering,
             token,
-            launched_at: self.queue.now(),
+            launched_at: now,
             ready_at,
             ended_at: None,
             fenced: false,
-            worker: ready_at.map(|at| self.queue.add(slots, at)),
+            worker: ready_at.map(|at| self.queue.add(slots, at, percent)),
+            covered_at: covered.then_some(now),
+            notice: None,
+            straggle,
         });
+        if let Some(lifetime) = self.trouble.lifetime() {
+            self.schedule(now.saturating_add(lifetime), Event::Die { place });
+        }
         id
     }
 
@@ -401,21 +511,46 @@ impl World {
     /// # Errors
     /// [`FleetError::NotFound`] if there never was such an instance.
     pub fn terminate(&mut self, id: &InstanceId) -> Result<u64, FleetError> {
-        let now = self.queue.now();
-        let record = self.roster.get_mut(id).ok_or(FleetError::NotFound)?;
-        if record.ended_at.is_some() {
+        let place = self.roster.place(id).ok_or(FleetError::NotFound)?;
+        if self.roster.at(place).ended_at.is_some() {
             return Ok(0);
         }
+        Ok(self.end(place, EndedBy::Controller))
+    }
+
+    /// Ends the instance at `place`, which has not ended; gives how many jobs
+    /// it had in hand.
+    fn end(&mut self, place: usize, by: EndedBy) -> u64 {
+        let now = self.queue.now();
+        let record = self.roster.at(place);
+        let (offering, covered) = (record.offering, record.covered_at.is_some());
         let lost = record.worker.map_or(0, |worker| self.queue.remove(worker));
-        self.bill.charge(
-            &self.spec.offerings[record.offering],
-            now - record.launched_at,
-        );
-        self.roster.end(id, now);
+        let prices = self.pools[offering].spec.prices.clone();
+        let spot = self.spec.offerings[offering].market == Market::Spot;
+        let stay = Stay {
+            from: record.launched_at,
+            until: now,
+            covered_at: record.covered_at,
+            taken_back: spot && by == EndedBy::TakingBack,
+            prices: prices.as_deref(),
+        };
+        self.bill.charge_stay(&self.spec.offerings[offering], &stay);
+        let slots = self.spec.offerings[offering].slots;
+        self.slots_alive -= u64::from(slots);
+        self.roster.end(place, now);
+        if let Some(heir) = self.pools[offering].leave(place, covered) {
+            self.roster.at_mut(heir).covered_at = Some(now);
+        }
         self.roster.forget_ended(now, self.listing_lag);
-        self.terminations += 1;
-        self.busy_killed += u64::from(lost > 0);
-        Ok(lost)
+        match by {
+            EndedBy::Controller => {
+                self.terminations += 1;
+                self.busy_killed += u64::from(lost > 0);
+            }
+            EndedBy::TakingBack => self.counts.interrupted += 1,
+            EndedBy::Dying => self.counts.died += 1,
+        }
+        lost
     }
 
     /// What everything came to up to now. Instances that are still there are
@@ -424,10 +559,14 @@ impl World {
         let now = self.queue.now();
         let mut bill = self.bill;
         for record in self.roster.alive() {
-            bill.charge(
-                &self.spec.offerings[record.offering],
-                now - record.launched_at,
-            );
+            let stay = Stay {
+                from: record.launched_at,
+                until: now,
+                covered_at: record.covered_at,
+                taken_back: false,
+                prices: self.pools[record.offering].spec.prices.as_deref(),
+            };
+            bill.charge_stay(&self.spec.offerings[record.offering], &stay);
         }
         let jobs = self.queue.totals();
         let mean = ratio(bill.ran_micros, u128::from(now));
@@ -446,6 +585,7 @@ impl World {
             instances_mean: mean.unwrap_or_else(|| f64::from(self.roster.alive_count())),
             jobs_redone: jobs.redone,
             busy_killed: self.busy_killed,
+            extras: self.extras(),
         }
     }
 

@@ -26,8 +26,11 @@ use windlass_policies::spec::{
 use windlass_policies::units::{MicroUsdPerHour, Timestamp};
 use windlass_simulator::engine::poll_once;
 use windlass_simulator::faults::{FaultMix, Faults, Faulty};
-use windlass_simulator::queue::{JobColumns, Keep, QueueSpec};
+use windlass_simulator::queue::{JobColumns, Keep, QueueSpec, ServerSpec};
 use windlass_simulator::random::Stream;
+use windlass_simulator::world::cloud::{
+    BucketSpec, CapacitySpec, CloudSpec, FaultSpec, InterruptionSpec, PoolSpec,
+};
 use windlass_simulator::world::{SimulatedPorts, World, WorldSpec};
 
 use market::Bazaar;
@@ -71,12 +74,27 @@ pub(crate) struct Report {
     pub(crate) record: String,
 }
 
+/// Where a run takes place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cloud {
+    /// The world does nothing of its own accord.
+    Plain,
+    /// Its pools run dry and are taken back in waves, calls are refused, boots
+    /// fail, instances die.
+    Market,
+}
+
 /// The run of `seed`, perhaps with a mistake in it.
 pub(crate) fn run(seed: u64, bug: Option<Bug>) -> Report {
+    run_in(Cloud::Plain, seed, bug)
+}
+
+/// The run of `seed` in `cloud`, perhaps with a mistake in it.
+pub(crate) fn run_in(cloud: Cloud, seed: u64, bug: Option<Bug>) -> Report {
     let spec = draw_spec(seed);
     let faults = Faults::new(FaultMix::drawn(seed), seed);
     let stormy = std::rc::Rc::new(Cell::new(true));
-    let world = SimulatedPorts::new(draw_world(seed, &stormy));
+    let world = SimulatedPorts::new(draw_world(cloud, seed, &stormy));
     let store = MemoryStore::keeping_all();
     let witness = Witness {
         world: &world,
@@ -96,6 +114,7 @@ pub(crate) fn run(seed: u64, bug: Option<Bug>) -> Report {
         if stormy.get() && tick >= begins_at + STORM {
             stormy.set(false);
             faults.calm();
+            world.with(World::calm);
         }
         witness.market.tick();
         controller.cycle(&witness, &faults, &store);
@@ -118,7 +137,11 @@ pub(crate) fn zombie(old_offset: u64, new: u64) -> usize {
     let mut spec = draw_spec(1);
     spec.limits.observe_cycles = 0;
     spec.policies = vec![named("fixed", Policy::Fixed(Fixed { instances: 4 }))];
-    let world = SimulatedPorts::new(draw_world(1, &std::rc::Rc::new(Cell::new(true))));
+    let world = SimulatedPorts::new(draw_world(
+        Cloud::Plain,
+        1,
+        &std::rc::Rc::new(Cell::new(true)),
+    ));
     let store = MemoryStore::keeping_tail();
     let ports = Ports {
         clock: &world,
@@ -309,14 +332,18 @@ impl Witness<'_> {
         if self.market.is_interrupted(instance) {
             return false;
         }
-        let listing = self
-            .world
-            .with(|world| world.list(FLEET))
-            .expect("this world's fleet");
+        let listing = loop {
+            // Listings may fail, one after the other hardly.
+            if let Ok(listing) = self.world.with(|world| world.list(FLEET)) {
+                break listing;
+            }
+        };
         let shown = listing.instances.iter().find(|shown| shown.id == *instance);
         !shown.is_some_and(|shown| {
             let age = self.world.now().since(shown.launched_at);
-            shown.phase == Phase::Booting && age > self.spec.limits.boot_timeout
+            // One that is taken back anyway is no capacity.
+            let failed = shown.phase == Phase::Booting && age > self.spec.limits.boot_timeout;
+            failed || shown.notice.is_some()
         })
     }
 
@@ -568,9 +595,60 @@ fn offering() -> Offering {
     }
 }
 
+/// A cloud in which everything happens often, as a seed draws it.
+fn draw_cloud(seed: u64) -> CloudSpec {
+    let mut stream = Stream::new(seed, "cloud");
+    let mut minutes = |choices: [u32; 3]| {
+        let place = usize::try_from(stream.below(3)).expect("small");
+        MINUTE * choices[place]
+    };
+    let interruption = InterruptionSpec {
+        every: minutes([30, 60, 600]),
+        share: 0.8,
+        within: minutes([0, 1, 3]),
+        notice: MINUTE * 2,
+        rebalance_ahead: minutes([0, 0, 5]),
+        dry: minutes([0, 10, 60]),
+    };
+    let capacity = CapacitySpec {
+        up: minutes([20, 60, 600]),
+        down: minutes([1, 10, 30]),
+    };
+    let lifetime = minutes([60, 600, 60_000]);
+    let pool = |offering: &Offering| match offering.market {
+        Market::Spot => PoolSpec {
+            capacity: Some(capacity),
+            interruption: Some(interruption),
+            instances_max: (offering.name == "spot-a").then_some(4),
+            ..PoolSpec::default()
+        },
+        Market::OnDemand => PoolSpec::default(),
+    };
+    let bucket = |size, per_sec| Some(BucketSpec { size, per_sec });
+    CloudSpec {
+        seed,
+        pools: market::draw_offerings(seed).iter().map(pool).collect(),
+        faults: FaultSpec {
+            launch_requests: bucket(2, 1),
+            launch_instances: bucket(8, 1),
+            terminate_requests: bucket(3, 1),
+            launch_partial: 0.3,
+            listing_fails: 0.05,
+            listing_straggles: 0.2,
+            listing_straggle_max: MINUTE * 4,
+            boot_fails: 0.1,
+            boot_hangs: 0.05,
+            lifetime: Some(lifetime),
+            metric_gaps: 0.1,
+            metric_delay: None,
+        },
+        warm_pool: None,
+    }
+}
+
 /// A world whose listings may be older than a cycle, and whose boots may hang
 /// while it is stormy.
-fn draw_world(seed: u64, stormy: &std::rc::Rc<Cell<bool>>) -> World {
+fn draw_world(cloud: Cloud, seed: u64, stormy: &std::rc::Rc<Cell<bool>>) -> World {
     let mut stream = Stream::new(seed, "world");
     let lag = [0, 5, 90, 150][usize::try_from(stream.below(4)).expect("small")];
     let metric_lag = [0, 60][usize::try_from(stream.below(2)).expect("small")];
@@ -595,6 +673,11 @@ fn draw_world(seed: u64, stormy: &std::rc::Rc<Cell<bool>>) -> World {
             repeat_every: None,
             keep: Keep::Sums,
             responses: false,
+        },
+        server: ServerSpec::default(),
+        cloud: match cloud {
+            Cloud::Plain => CloudSpec::default(),
+            Cloud::Market => draw_cloud(seed),
         },
     };
     World::new(spec, Box::new(boot)).expect("a sound world")

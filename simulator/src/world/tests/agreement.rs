@@ -11,7 +11,8 @@ use windlass_policies::units::{MICROS_PER_HOUR, MicroUsdPerHour, Timestamp};
 
 use super::reference::{Instance, Reference};
 use super::{FLEET, signals, token};
-use crate::queue::{JobColumns, Keep, Quantiles, QueueSpec, Snapshot, Spread};
+use crate::queue::{JobColumns, Keep, Quantiles, QueueSpec, ServerSpec, Snapshot, Spread};
+use crate::world::cloud::CloudSpec;
 use crate::world::{World, WorldSpec};
 
 #[derive(Clone, Debug)]
@@ -94,7 +95,8 @@ impl Script {
         self.repeat_after.map(|more| last + more)
     }
 
-    fn world(&self, keep: Keep) -> World {
+    /// With the slower queue if `slow`.
+    fn world(&self, keep: Keep, slow: bool) -> World {
         let services = self.jobs.iter().map(|(_, service)| *service).collect();
         let jobs = JobColumns::new(self.arrivals(), services).expect("sorted by construction");
         let spec = WorldSpec {
@@ -121,6 +123,11 @@ impl Script {
                 keep,
                 responses: true,
             },
+            server: ServerSpec {
+                slow,
+                ..ServerSpec::default()
+            },
+            cloud: CloudSpec::default(),
         };
         let mut boots = self.boots.clone().into_iter().cycle();
         World::new(spec, Box::new(move || boots.next().flatten())).expect("a valid world")
@@ -418,8 +425,8 @@ fn compare_summary(world: &World, expected: &Expected, keep: Keep) {
     assert_eq!(summary.instances_mean.to_bits(), mean.to_bits());
 }
 
-fn compare(script: &Script, keep: Keep) {
-    let mut world = script.world(keep);
+fn compare(script: &Script, keep: Keep, slow: bool) {
+    let mut world = script.world(keep, slow);
     let mut expected = Expected::new(script);
     expected.advance(0);
     let (mut now, mut serial) = (0, 0);
@@ -455,8 +462,8 @@ fn compare(script: &Script, keep: Keep) {
 }
 
 /// The same with many more horizons in between, which must change nothing.
-fn run(script: &Script, cuts: &[u64]) -> (World, Vec<Snapshot>) {
-    let mut world = script.world(Keep::EveryWait);
+fn run(script: &Script, cuts: &[u64], slow: bool) -> (World, Vec<Snapshot>) {
+    let mut world = script.world(Keep::EveryWait, slow);
     let (mut now, mut serial) = (0, 0);
     let mut seen = Vec::new();
     let mut cuts = cuts.iter().cycle();
@@ -504,7 +511,30 @@ proptest! {
     #[test]
     fn every_number_is_that_of_the_event_loop(script in scripts(), keep in 0..3_usize) {
         // Times are so short here that the histogram is exact.
-        compare(&script, [Keep::EveryWait, Keep::Sums, Keep::Histogram][keep]);
+        compare(&script, [Keep::EveryWait, Keep::Sums, Keep::Histogram][keep], false);
+    }
+
+    #[test]
+    fn the_slower_queue_agrees_with_the_event_loop_too(script in scripts(), keep in 0..3_usize) {
+        compare(&script, [Keep::EveryWait, Keep::Sums, Keep::Histogram][keep], true);
+    }
+
+    #[test]
+    fn the_slower_queue_gives_what_the_fast_one_gives(
+        script in scripts(),
+        cuts in prop::collection::vec(0..3_u64, 1..20),
+    ) {
+        let (fast, seen_fast) = run(&script, &[], false);
+        let (slow, seen_slow) = run(&script, &cuts, true);
+        prop_assert!(fast.queue().fast().is_some() && slow.queue().fast().is_none());
+        prop_assert_eq!(seen_fast, seen_slow);
+        prop_assert_eq!(fast.summary(), slow.summary());
+        prop_assert_eq!(listing(&fast), listing(&slow));
+        let each = |world: &World| {
+            let alive: Vec<_> = world.alive().cloned().collect();
+            alive.iter().map(|id| world.worker(id)).collect::<Vec<_>>()
+        };
+        prop_assert_eq!(each(&fast), each(&slow));
     }
 
     #[test]
@@ -512,11 +542,12 @@ proptest! {
         script in scripts(),
         cuts in prop::collection::vec(0..3_u64, 1..20),
     ) {
-        let (whole, seen_whole) = run(&script, &[]);
-        let (cut, seen_cut) = run(&script, &cuts);
+        let (whole, seen_whole) = run(&script, &[], false);
+        let (cut, seen_cut) = run(&script, &cuts, false);
         prop_assert_eq!(seen_whole, seen_cut);
         prop_assert_eq!(whole.summary(), cut.summary());
-        prop_assert_eq!(whole.queue().waits(), cut.queue().waits());
+        let waits = |world: &World| world.queue().fast().map(|queue| queue.waits().to_vec());
+        prop_assert_eq!(waits(&whole), waits(&cut));
         prop_assert_eq!(listing(&whole), listing(&cut));
     }
 }

@@ -9,7 +9,8 @@ use windlass_policies::units::{MicroUsdPerHour, Timestamp};
 
 use super::reference::Reference;
 use super::{FLEET, token};
-use crate::queue::{JobColumns, Keep, QueueSpec};
+use crate::queue::{JobColumns, Keep, QueueSpec, ServerSpec};
+use crate::world::cloud::CloudSpec;
 use crate::world::{World, WorldSpec};
 
 const SECOND: u64 = 1_000_000;
@@ -70,6 +71,8 @@ fn on_world(jobs: &[(u64, u64)]) -> (World, Vec<usize>) {
             keep: Keep::EveryWait,
             responses: false,
         },
+        server: ServerSpec::default(),
+        cloud: CloudSpec::default(),
     };
     let mut world = World::new(spec, Box::new(|| Some(BOOT))).expect("valid");
     let (mut before, mut sizes) = (0, Vec::new());

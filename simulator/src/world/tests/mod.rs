@@ -7,6 +7,7 @@
 )]
 
 mod agreement;
+mod cloud;
 mod feedback;
 mod reference;
 mod tables;

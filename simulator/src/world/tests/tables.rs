@@ -14,7 +14,8 @@ use windlass_policies::signal::{Absence, Reading, SignalKind, SignalSpec, standa
 use windlass_policies::units::{MicroUsd, MicroUsdPerHour, Timestamp};
 
 use super::{FLEET, signals, token};
-use crate::queue::{JobColumns, JobsError, Keep, QueueSpec, SLOTS_MAX};
+use crate::queue::{JobColumns, JobsError, Keep, QueueSpec, SLOTS_MAX, ServerSpec};
+use crate::world::cloud::CloudSpec;
 use crate::world::{SimulatedPorts, World, WorldError, WorldSpec};
 
 const BEGIN: Timestamp = Timestamp::from_secs(1_000_000);
@@ -58,6 +59,8 @@ fn spec(jobs: &[(u64, u64)]) -> WorldSpec {
             keep: Keep::EveryWait,
             responses: true,
         },
+        server: ServerSpec::default(),
+        cloud: CloudSpec::default(),
     }
 }
 
@@ -320,6 +323,27 @@ fn refusals_name_what_to_do() {
         "its worker is gone"
     );
     assert_eq!(world.list("other"), Err(FleetError::NotFound));
+}
+
+#[test]
+fn slots_of_ended_instances_leave_room_for_others() {
+    let roomy = WorldSpec {
+        offerings: vec![offering("large", SLOTS_MAX / 2 + 1)],
+        ..spec(&[])
+    };
+    let mut world = world(roomy, 10);
+    for (serial, number) in (0..5).zip(1..) {
+        assert_eq!(
+            world.launch(&token(serial), "large", 1),
+            Ok(vec![id(number)]),
+            "only one has room at a time"
+        );
+        assert!(world.launch(&token(99), "large", 1).is_err());
+        world.terminate(&id(number)).expect("there");
+        world
+            .terminate(&id(number))
+            .expect("ended twice, freed once");
+    }
 }
 
 #[test]
