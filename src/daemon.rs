@@ -27,7 +27,7 @@ use windlass_policies::units::Timestamp;
 use crate::chain;
 use crate::clock;
 use crate::config::{Config, Fleet};
-use crate::fleets::{AnyFleet, AnyMetrics, FleetOpenError, Opening};
+use crate::fleets::{AnyFleet, AnyMetrics, FleetOpenError, Groups, Opening};
 use crate::schedule::{Scheduler, Wake};
 use crate::store::{OpenError, SqliteStore};
 
@@ -76,9 +76,10 @@ pub fn run(config: &Config, mode: Mode, once: bool) -> Result<End, DaemonError> 
     let store = Rc::new(SqliteStore::open(&config.store.path, clock::now())?);
     info!(store = %config.store.path.display(), epoch = store.epoch().0, fleets = config.fleets.len(), "started");
     let end = LocalSet::new().block_on(&runtime, async {
+        let groups = Groups::new(config);
         let mut controlled = Vec::new();
         for fleet in &config.fleets {
-            controlled.push(Controlled::open(fleet, &config.store.path, &store).await?);
+            controlled.push(Controlled::open(fleet, &config.store.path, &store, &groups).await?);
         }
         control(config, store, controlled, signals, mode, once).await
     })?;
@@ -100,6 +101,7 @@ impl Controlled {
         fleet: &Fleet,
         store_path: &Path,
         store: &SqliteStore,
+        groups: &Groups<'_>,
     ) -> Result<Self, DaemonError> {
         let spec = fleet.spec.clone();
         let tail = store.tail(&spec.name)?;
@@ -118,7 +120,9 @@ impl Controlled {
             fleet: spec.name.clone(),
             source,
         };
-        let opened = AnyFleet::open(fleet, opening).await.map_err(failed)?;
+        let opened = AnyFleet::open(fleet, opening, groups)
+            .await
+            .map_err(failed)?;
         Ok(Self {
             metrics: opened.metrics(fleet),
             spec,
@@ -387,6 +391,9 @@ fn report(fleet: &str, cycle: &Cycle) {
             .fold((0, 0), |sum, (action, outcome)| match (action, outcome) {
                 (Action::Launch { .. }, Outcome::Launched { instances }) => {
                     (sum.0 + instances.len(), sum.1)
+                }
+                (Action::Launch { .. }, Outcome::Granted { count }) => {
+                    (sum.0 + usize::try_from(*count).unwrap_or(usize::MAX), sum.1)
                 }
                 (Action::Terminate { .. }, Outcome::Terminated) => (sum.0, sum.1 + 1),
                 _ => sum,
