@@ -34,6 +34,9 @@ use group::{Group, Member, Stage};
 /// The tag of a group that tells who acts on it: the newest epoch.
 pub const EPOCH_TAG: &str = "windlass:epoch";
 
+/// The shortest time there is between two readings.
+const MOMENT: Duration = Duration::from_micros(1);
+
 /// A group, and the workers on its instances, as they are reached.
 #[expect(async_fn_in_trait, reason = "used on one thread with static dispatch")]
 pub trait GroupCalls {
@@ -159,8 +162,14 @@ impl<C: GroupCalls, K: Clock> AsgFleet<C, K> {
     }
 
     async fn look(&self, fleet: &str) -> Result<Listing, FleetError> {
-        let acted_at = self.state.borrow().acted_at;
-        let group = self.calls.listing(acted_at).await?;
+        let not_before = {
+            let state = self.state.borrow();
+            // Never the same reading twice: a cycle that was nudged wants news.
+            let last = state.listed.as_ref();
+            let last = last.map_or(Timestamp::EPOCH, |last| last.read_at + MOMENT);
+            state.acted_at.max(last)
+        };
+        let group = self.calls.listing(not_before).await?;
         let members: Vec<Member> = group
             .members
             .iter()
@@ -213,8 +222,9 @@ impl<C: GroupCalls, K: Clock> AsgFleet<C, K> {
             }
             state.book = Some(book);
         }
+        let owed = group.desired.saturating_sub(group.size());
         let book = state.book.get_or_insert_default();
-        let dropped = book.attribute(now, &shown, self.rules.patience);
+        let dropped = book.attribute(now, &shown, owed, self.rules.patience);
         for (token, missing) in &dropped {
             warn!(fleet, group = %group.name, %token, missing, "the group has not delivered what was launched");
         }

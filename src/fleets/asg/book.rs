@@ -19,7 +19,7 @@
 //! not added to the next one: there the number is high enough already.
 //!
 //! An instance belongs to the oldest launch that still lacks one when it first
-//! shows up. If the group started it for another reason (it replaced an
+//! shows up, those first that AWS has confirmed. If the group started it for another reason (it replaced an
 //! unhealthy one) no harm is done: what is missing then is asked for again, and
 //! the group's number is high enough for it.
 
@@ -52,6 +52,8 @@ pub struct Launch {
     pub newest: Timestamp,
     /// When it was last asked for.
     pub at: Timestamp,
+    /// Whether AWS has confirmed the number that it asked for.
+    confirmed: bool,
     /// Its instances as far as they have shown up.
     seen: BTreeSet<InstanceId>,
 }
@@ -88,6 +90,7 @@ impl Launch {
             to: small(number("to")?)?,
             newest: Timestamp::from_micros(number("newest")?),
             at: Timestamp::from_micros(number("at")?),
+            confirmed: false,
             seen: BTreeSet::new(),
         };
         parts.next().is_none().then_some(launch)
@@ -147,11 +150,13 @@ impl Book {
 
     /// Takes in a complete listing: gives launches their instances, and drops
     /// those that have waited longer than `patience`. Says which those are and
-    /// how many instances never came.
+    /// how many instances never came. `owed` is how many instances the group
+    /// still has to start by its own number.
     pub fn attribute(
         &mut self,
         now: Timestamp,
         shown: &[Shown],
+        owed: u32,
         patience: Duration,
     ) -> Vec<(LaunchToken, u32)> {
         let mut dropped = Vec::new();
@@ -178,19 +183,38 @@ impl Book {
             let key = |shown: &Shown| (shown.launched_at.is_none(), shown.launched_at);
             key(one).cmp(&key(other)).then(one.id.cmp(&other.id))
         });
-        let mut oldest: Vec<LaunchToken> = self.launches.keys().cloned().collect();
-        oldest.sort_by_key(|token| self.launches[token].at);
+        let first = self.familiar.is_none();
+        let mut order: Vec<LaunchToken> = self.launches.keys().cloned().collect();
+        order.sort_by_key(|token| {
+            let launch = &self.launches[token];
+            (!launch.confirmed, launch.at)
+        });
+        if first {
+            // By its time an instance is told from those before a launch, and
+            // so belongs to the newest that it is younger than.
+            order.reverse();
+        }
         for one in arrivals {
-            let first_listing = self.familiar.is_none();
-            let lacking = oldest.iter().find(|token| {
+            let lacking = order.iter().find(|token| {
                 let launch = &self.launches[*token];
                 let new = one.launched_at.is_none_or(|at| at > launch.newest);
-                launch.missing() > 0 && (new || !first_listing)
+                launch.missing() > 0 && (new || !first)
             });
             let Some(token) = lacking else { continue };
             self.claims.insert(one.id.clone(), token.clone());
             if let Some(launch) = self.launches.get_mut(token) {
                 launch.seen.insert(one.id.clone());
+            }
+        }
+        if first {
+            // What the tags tell of may have come and gone before this start.
+            let mut left = owed;
+            for token in &order {
+                if let Some(launch) = self.launches.get_mut(token) {
+                    let waits = launch.missing().min(left);
+                    left -= waits;
+                    launch.count = launch.count - launch.missing() + waits;
+                }
             }
         }
         self.familiar = Some(shown.iter().map(|one| one.id.clone()).collect());
@@ -260,8 +284,10 @@ impl Book {
             to,
             newest,
             at,
+            confirmed: false,
             seen: BTreeSet::new(),
         });
+        launch.count = granted;
         launch.at = at;
         let tag = (format!("{LAUNCH_TAG}{token}"), launch.tag());
         Ok(Raise {
@@ -277,11 +303,13 @@ impl Book {
         self.launches.insert(token.clone(), raise.launch.clone());
     }
 
-    /// The group's number was raised by `by` for the sake of `token`: the
-    /// other launches may go up to as much more.
+    /// AWS has confirmed that the group's number was raised by `by` for the
+    /// sake of `token`: the other launches may go up to as much more.
     pub fn raised(&mut self, token: &LaunchToken, by: u32) {
         for (other, launch) in &mut self.launches {
-            if other != token {
+            if other == token {
+                launch.confirmed = true;
+            } else {
                 launch.to = launch.to.saturating_add(by);
             }
         }

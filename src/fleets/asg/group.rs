@@ -123,8 +123,8 @@ impl Group {
     pub fn may_launch(&self, refreshing: bool) -> Result<(), FleetError> {
         if self.suspended.contains(LAUNCH) {
             return Err(FleetError::LimitReached(format!(
-                "the process Launch of the Auto Scaling group {} is suspended; resume it, or pause \
-                 the fleet",
+                "the process Launch of the Auto Scaling group {} is suspended; resume it for \
+                 the fleet to grow again",
                 self.name
             )));
         }
@@ -156,8 +156,8 @@ impl Group {
         }
         if self.suspended.contains(TERMINATE) {
             return Err(FleetError::LimitReached(format!(
-                "the process Terminate of the Auto Scaling group {name} is suspended; resume it, or \
-                 pause the fleet"
+                "the process Terminate of the Auto Scaling group {name} is suspended; resume it for \
+                 the fleet to shrink again"
             )));
         }
         if member.protected {

@@ -498,6 +498,22 @@ fn a_launch_is_known_again_after_a_crash() {
 }
 
 #[test]
+fn instances_that_came_and_went_are_not_waited_for_after_a_restart() {
+    let model = Model::new(6);
+    let (spec, store) = (wishing(&spec(), 4), MemoryStore::keeping_tail());
+    let daemon = Daemon::start(&model, &spec, &store, 1).cycles(6, &spec, &store);
+    daemon.cycles(3, &wishing(&spec, 1), &store);
+    assert_eq!((model.desired(), model.there()), (1, 1));
+    // The tag of the first launch still stands on the group.
+    let daemon = Daemon::start(&model, &spec, &store, 2);
+    let spec = wishing(&spec, 5);
+    let daemon = daemon.cycles(4, &spec, &store);
+    assert_eq!((model.desired(), model.there()), (5, 5));
+    daemon.cycles(4, &spec, &store);
+    assert_eq!((model.desired(), model.there()), (5, 5));
+}
+
+#[test]
 fn a_group_that_cannot_deliver_is_not_asked_for_more_and_more() {
     let model = Model::new(2);
     let (spec, store) = (spec(), MemoryStore::keeping_tail());
