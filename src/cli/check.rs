@@ -218,7 +218,15 @@ fn check_config(file: &Path, text: &str) -> Verdict {
                 .iter()
                 .map(|fleet| fleet.spec.name.as_str())
                 .collect();
-            Verdict::well(format!("{name}: all well: {fleets} ({})", names.join(", ")))
+            let missing = config.fleets.iter().flat_map(Fleet::missing_secrets);
+            let warnings: Vec<String> = missing
+                .map(|(key, why)| {
+                    format!("{name}: warning: {key}: {why} here; without it the signal is absent")
+                })
+                .collect();
+            let names = names.join(", ");
+            let well = format!("{name}: all well: {fleets} ({names})");
+            Verdict::well([vec![well], warnings].concat().join("\n"))
         }
         Err(ConfigError::Wrong { file, problems }) => Verdict {
             exit: Exit::Usage,
