@@ -4,8 +4,12 @@
 //! Each provider's table is read in a file of its own.
 
 pub mod asg;
+pub mod ec2;
+#[cfg(test)]
+mod ec2_tests;
 pub mod process;
 mod simulated;
+pub mod workers;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,16 +25,18 @@ use windlass_policies::presets;
 use windlass_policies::problems::Problems;
 use windlass_policies::signal::SignalSpec;
 use windlass_policies::spec::{
-    FleetParts, FleetSpec, PoliciesAt, assemble, override_signals, parse_fleet_name, read_drain,
-    read_interval, read_limits, read_objective, read_policies,
+    Drain, FleetParts, FleetSpec, PoliciesAt, assemble, override_signals, parse_fleet_name,
+    read_drain, read_interval, read_limits, read_objective, read_policies,
 };
 use windlass_simulator::scenario::BUILT_IN;
 
 use crate::aws::settings::AwsSettings;
 use crate::sources::{self, SignalSource};
 pub use asg::AsgSettings;
+pub use ec2::Ec2Settings;
 pub use process::ProcessSettings;
 pub use simulated::Simulated;
+pub use workers::WorkersSettings;
 
 /// The configuration that is used when none is named: it runs as it stands.
 pub const EXAMPLE: &str = include_str!("../config.example.toml");
@@ -48,7 +54,7 @@ const KEEP_DEFAULT: Duration = Duration::from_hours(30 * 24);
 pub struct Config {
     /// Where history is written.
     pub store: StoreConfig,
-    /// How AWS is reached.
+    /// How AWS is reached, if anything is there.
     pub aws: AwsSettings,
     /// What is controlled, sorted by name; at least one.
     pub fleets: Vec<Fleet>,
@@ -99,6 +105,8 @@ pub enum Provider {
     Process(ProcessSettings),
     /// An existing Auto Scaling group.
     Asg(AsgSettings),
+    /// EC2, where windlass launches and ends instances itself.
+    Ec2(Ec2Settings),
 }
 
 impl Provider {
@@ -108,6 +116,7 @@ impl Provider {
             Self::Simulated(simulated) => vec![simulated.scenario.offering()],
             Self::Process(settings) => vec![settings.offering()],
             Self::Asg(settings) => vec![settings.offering()],
+            Self::Ec2(settings) => settings.offerings(),
         }
     }
 }
@@ -118,13 +127,15 @@ enum Kind {
     Simulated,
     Process,
     Asg,
+    Ec2,
 }
 
 /// In the order in which they are listed to people.
-const KINDS: [(&str, Kind); 3] = [
+const KINDS: [(&str, Kind); 4] = [
     ("simulated", Kind::Simulated),
     ("process", Kind::Process),
     ("asg", Kind::Asg),
+    ("ec2", Kind::Ec2),
 ];
 
 impl Kind {
@@ -134,6 +145,7 @@ impl Kind {
             Self::Simulated => simulated::read(table, folder).map(Provider::Simulated),
             Self::Process => process::read(table, folder).map(Provider::Process),
             Self::Asg => asg::read(table).map(Provider::Asg),
+            Self::Ec2 => ec2::read(table, folder).map(Provider::Ec2),
         }
     }
 }
@@ -215,6 +227,18 @@ impl Config {
     }
 }
 
+impl Config {
+    /// The Auto Scaling groups that fleets are in.
+    pub fn group_names(&self) -> impl Iterator<Item = &str> {
+        self.fleets
+            .iter()
+            .filter_map(|fleet| match &fleet.provider {
+                Provider::Asg(settings) => Some(settings.group.as_str()),
+                Provider::Simulated(_) | Provider::Process(_) | Provider::Ec2(_) => None,
+            })
+    }
+}
+
 /// Two fleets in one group would each take the other's instances for its own.
 fn one_fleet_per_group(fields: &mut Fields<'_>, fleets: &[Fleet]) {
     let mut owners: BTreeMap<&str, &str> = BTreeMap::new();
@@ -263,6 +287,7 @@ fn read_fleet(fleet: &mut Fields<'_>, name: &str, folder: &Path) -> Option<Fleet
     let drain = read_drain(fleet);
     let objective = read_objective(fleet);
     let (provider, source) = (provider?, source?);
+    refuse_endless_drains(fleet, &provider, drain);
     let parts = FleetParts {
         name: named.ok()?,
         interval,
@@ -277,15 +302,34 @@ fn read_fleet(fleet: &mut Fields<'_>, name: &str, folder: &Path) -> Option<Fleet
     let spec = assemble(fleet, parts);
     let sources = match (&provider, &spec) {
         (Provider::Simulated(_), _) => sources.for_simulated(fleet),
-        (Provider::Process(_) | Provider::Asg(_), Some(spec)) => sources.for_real(fleet, spec),
+        (Provider::Process(_) | Provider::Asg(_) | Provider::Ec2(_), Some(spec)) => {
+            sources.for_real(fleet, spec)
+        }
         // Which signals it would have is not known.
-        (Provider::Process(_) | Provider::Asg(_), None) => None,
+        (Provider::Process(_) | Provider::Asg(_) | Provider::Ec2(_), None) => None,
     };
     Some(Fleet {
         spec: spec?,
         provider,
         sources: sources?,
     })
+}
+
+/// A fleet whose workers are never heard of can only end an instance when its
+/// drain deadline has passed.
+fn refuse_endless_drains(fleet: &mut Fields<'_>, provider: &Provider, drain: Drain) {
+    let silent = match provider {
+        Provider::Ec2(settings) => settings.workers == WorkersSettings::None,
+        Provider::Simulated(_) | Provider::Process(_) | Provider::Asg(_) => false,
+    };
+    if silent && drain.deadline.is_none() {
+        let path = format!("{}.deadline", fleet.path_of("drain"));
+        fleet.problem_at(
+            path,
+            "missing; with workers = \"none\" nobody says that a worker is idle, so an instance is \
+             only ever ended past its deadline",
+        );
+    }
 }
 
 /// What owns the instances. The table of another provider is a mistake; if the

@@ -27,7 +27,7 @@ use windlass_policies::units::Timestamp;
 use crate::chain;
 use crate::clock;
 use crate::config::{Config, Fleet};
-use crate::fleets::{AnyFleet, AnyMetrics, FleetOpenError, Groups, Opening};
+use crate::fleets::{AnyFleet, AnyMetrics, FleetOpenError, Opening, Shared};
 use crate::schedule::{Scheduler, Wake};
 use crate::store::{OpenError, SqliteStore};
 
@@ -76,10 +76,11 @@ pub fn run(config: &Config, mode: Mode, once: bool) -> Result<End, DaemonError> 
     let store = Rc::new(SqliteStore::open(&config.store.path, clock::now())?);
     info!(store = %config.store.path.display(), epoch = store.epoch().0, fleets = config.fleets.len(), "started");
     let end = LocalSet::new().block_on(&runtime, async {
-        let groups = Groups::new(config);
+        let shared = Shared::new(config);
         let mut controlled = Vec::new();
         for fleet in &config.fleets {
-            controlled.push(Controlled::open(fleet, &config.store.path, &store, &groups).await?);
+            let path = &config.store.path;
+            controlled.push(Controlled::open(fleet, path, &store, &shared).await?);
         }
         control(config, store, controlled, signals, mode, once).await
     })?;
@@ -108,7 +109,7 @@ impl Controlled {
         fleet: &Fleet,
         store_path: &Path,
         store: &SqliteStore,
-        groups: &Groups<'_>,
+        shared: &Shared,
     ) -> Result<Self, DaemonError> {
         let spec = fleet.spec.clone();
         for (signal, why) in fleet.missing_secrets() {
@@ -120,25 +121,26 @@ impl Controlled {
         if let Some(at) = latest {
             info!(fleet = %spec.name, cycle = memory.cycle, %at, "going on from what was written");
         }
+        let nudge = Arc::new(Notify::new());
         let opening = Opening {
             store_path,
             store_id: store.store_id(),
             epoch: store.epoch(),
             latest,
+            shared,
+            nudge: &nudge,
         };
         let failed = |source| DaemonError::Fleet {
             fleet: spec.name.clone(),
             source,
         };
-        let opened = AnyFleet::open(fleet, opening, groups)
-            .await
-            .map_err(failed)?;
+        let opened = AnyFleet::open(fleet, opening).await.map_err(failed)?;
         Ok(Self {
             metrics: opened.metrics(fleet),
             spec,
             memory,
             fleet: opened,
-            nudge: Arc::new(Notify::new()),
+            nudge,
         })
     }
 

@@ -7,7 +7,9 @@
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_sdk_ec2::config::SharedHttpClient;
+use aws_sdk_ec2::config::interceptors::BeforeDeserializationInterceptorContextRef;
+use aws_sdk_ec2::config::{ConfigBag, Intercept, RuntimeComponents, SharedHttpClient};
+use aws_sdk_ec2::error::BoxError;
 use aws_smithy_http_client::tls;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 
@@ -50,8 +52,16 @@ impl AwsClients {
         let region = config.region().ok_or(ClientError::NoRegion)?.to_string();
         Ok(Self {
             region,
-            ec2: aws_sdk_ec2::Client::new(&config),
-            autoscaling: aws_sdk_autoscaling::Client::new(&config),
+            ec2: aws_sdk_ec2::Client::from_conf(
+                aws_sdk_ec2::config::Builder::from(&config)
+                    .interceptor(WholeAnswer)
+                    .build(),
+            ),
+            autoscaling: aws_sdk_autoscaling::Client::from_conf(
+                aws_sdk_autoscaling::config::Builder::from(&config)
+                    .interceptor(WholeAnswer)
+                    .build(),
+            ),
             cloudwatch: aws_sdk_cloudwatch::Client::new(&config),
             sqs: aws_sdk_sqs::Client::new(&config),
         })
@@ -86,4 +96,40 @@ pub(crate) fn http_client() -> SharedHttpClient {
     aws_smithy_http_client::Builder::new()
         .tls_provider(tls::Provider::Rustls(CryptoMode::Ring))
         .build_https()
+}
+
+/// Refuses an answer in XML whose end is missing. The SDK takes one for whole
+/// that was cut off between two elements: half of a listing would pass for all
+/// of it.
+#[derive(Debug)]
+pub(crate) struct WholeAnswer;
+
+impl Intercept for WholeAnswer {
+    fn name(&self) -> &'static str {
+        "WholeAnswer"
+    }
+
+    fn read_before_deserialization(
+        &self,
+        context: &BeforeDeserializationInterceptorContextRef<'_>,
+        _components: &RuntimeComponents,
+        _config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let response = context.response();
+        // What is no success is a failure anyhow.
+        if !response.status().is_success() {
+            return Ok(());
+        }
+        match response.body().bytes() {
+            Some(body) if is_whole(body) => Ok(()),
+            _ => Err("the answer of AWS was cut off".into()),
+        }
+    }
+}
+
+/// Whether the last thing in `body` ends an answer: every one of AWS is called
+/// after its action and `Response`.
+fn is_whole(body: &[u8]) -> bool {
+    let body = body.trim_ascii_end();
+    body.ends_with(b"Response>") || body.ends_with(b"Response/>")
 }

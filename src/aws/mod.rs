@@ -14,5 +14,11 @@ pub mod client;
 pub mod codes;
 #[cfg(feature = "aws")]
 pub mod errors;
+#[cfg(feature = "aws")]
+pub mod notices;
+#[cfg(feature = "aws")]
+pub mod region;
+#[cfg(feature = "aws")]
+pub mod shared;
 #[cfg(all(test, feature = "aws"))]
 pub(crate) mod testing;

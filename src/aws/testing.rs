@@ -150,6 +150,7 @@ pub(crate) fn client_of(url: &str) -> aws_sdk_ec2::Client {
         .retry_config(aws_config::retry::RetryConfig::disabled())
         .timeout_config(timeouts)
         .http_client(super::client::http_client())
+        .interceptor(super::client::WholeAnswer)
         .build();
     aws_sdk_ec2::Client::from_conf(config)
 }

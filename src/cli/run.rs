@@ -71,16 +71,12 @@ impl From<DaemonError> for Failure {
                 source: FleetOpenError::Aws(_),
                 ..
             } => Self::because(Exit::Usage, "cannot start", error),
-            #[cfg(not(feature = "aws"))]
             DaemonError::Fleet {
-                source: FleetOpenError::WithoutAws,
+                source: FleetOpenError::NoAws,
                 ..
             } => Self::because(Exit::Usage, "cannot start", error),
             DaemonError::Tail(_)
-            | DaemonError::Fleet {
-                source: FleetOpenError::Cloud(_) | FleetOpenError::Process(_),
-                ..
-            }
+            | DaemonError::Fleet { .. }
             | DaemonError::System(_)
             | DaemonError::Scheduler(_) => Self::because(Exit::Unavailable, "cannot start", error),
         }

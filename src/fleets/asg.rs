@@ -26,7 +26,11 @@ use windlass_policies::model::{
     Work,
 };
 use windlass_policies::ports::{Clock, FleetProvider};
+use windlass_policies::spec::FleetSpec;
 use windlass_policies::units::Timestamp;
+
+use crate::config::AsgSettings;
+use crate::config::asg::Workers;
 
 use book::{Book, Shown, Situation};
 use group::{Group, Member, Stage};
@@ -109,6 +113,17 @@ pub struct Rules {
     pub patience: Duration,
     /// Whether an instance that is protected from scale-in counts as busy.
     pub protected_is_busy: bool,
+}
+
+/// What the fleet of `spec` wants of the group that `settings` name.
+pub fn rules(spec: &FleetSpec, settings: &AsgSettings) -> Rules {
+    Rules {
+        offering: settings.instance_type.clone(),
+        min: spec.limits.min,
+        max: spec.limits.max,
+        patience: spec.limits.listing_patience,
+        protected_is_busy: settings.workers == Workers::Protection,
+    }
 }
 
 /// A fleet in an Auto Scaling group.

@@ -1,11 +1,21 @@
 //! What owns the instances: one file per provider.
 
 pub mod asg;
+#[cfg(feature = "aws")]
+pub mod ec2;
 pub mod process;
 pub mod simulated;
+pub mod workers;
 
+#[cfg(feature = "aws")]
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+#[cfg(feature = "aws")]
+use tokio::sync::OnceCell;
 
 use windlass_policies::model::{Action, Epoch, FleetError, Listing, Outcome};
 use windlass_policies::ports::{Clock, FleetProvider, MetricSource};
@@ -13,14 +23,15 @@ use windlass_policies::signal::{Readings, SignalSpec};
 use windlass_policies::units::Timestamp;
 use windlass_simulator::scenario::ScenarioError;
 
-use crate::config::{AsgSettings, Config};
-use crate::config::{Fleet, Provider};
+#[cfg(feature = "aws")]
+use crate::aws::{client::ClientError, settings::AwsSettings, shared::Aws};
+use crate::config::{Config, Fleet, Provider};
 use crate::sources::Sources;
 
 #[cfg(feature = "aws")]
-use asg::aws::{AwsGroup, SharedGroups};
+use asg::{AsgFleet, aws::AwsGroup, aws::SharedGroups};
 #[cfg(feature = "aws")]
-use asg::{AsgFleet, Rules};
+use ec2::Ec2Fleet;
 use process::{ProcessError, ProcessFleet};
 use simulated::{CloudError, SimulatedFleet};
 
@@ -31,6 +42,9 @@ pub enum AnyFleet {
     Simulated(Rc<SimulatedFleet>),
     /// Of processes of this machine.
     Process(Rc<ProcessFleet>),
+    /// Of instances on EC2.
+    #[cfg(feature = "aws")]
+    Ec2(Box<Ec2Fleet>),
     /// In an Auto Scaling group.
     #[cfg(feature = "aws")]
     Asg(Box<AsgFleet<AwsGroup, SystemClock>>),
@@ -46,65 +60,60 @@ impl Clock for SystemClock {
     }
 }
 
-/// What all fleets in Auto Scaling groups share; opened when the first needs it.
+/// What the fleets of a daemon share, opened when the first of them needs it.
 #[derive(Debug)]
-pub struct Groups<'a> {
-    config: &'a Config,
+pub struct Shared {
     #[cfg(feature = "aws")]
-    opened: tokio::sync::OnceCell<Rc<SharedGroups>>,
+    settings: AwsSettings,
+    #[cfg(feature = "aws")]
+    aws: OnceCell<Rc<Aws>>,
+    #[cfg(feature = "aws")]
+    group_names: BTreeSet<String>,
+    #[cfg(feature = "aws")]
+    groups: OnceCell<Rc<SharedGroups>>,
 }
 
-impl<'a> Groups<'a> {
-    /// Those that `config` names.
-    pub fn new(config: &'a Config) -> Self {
+impl Shared {
+    /// Nothing yet; AWS will be reached as `config` says.
+    #[cfg_attr(
+        not(feature = "aws"),
+        expect(unused_variables, reason = "this build reaches no AWS")
+    )]
+    pub fn new(config: &Config) -> Self {
         Self {
-            config,
             #[cfg(feature = "aws")]
-            opened: tokio::sync::OnceCell::new(),
+            settings: config.aws.clone(),
+            #[cfg(feature = "aws")]
+            aws: OnceCell::new(),
+            #[cfg(feature = "aws")]
+            group_names: config.group_names().map(str::to_owned).collect(),
+            #[cfg(feature = "aws")]
+            groups: OnceCell::new(),
         }
     }
 
+    /// AWS.
+    ///
+    /// # Errors
+    /// If no region is found.
     #[cfg(feature = "aws")]
-    async fn open(&self) -> Result<Rc<SharedGroups>, FleetOpenError> {
-        let open = async || {
-            let clients = crate::aws::client::AwsClients::open(&self.config.aws).await?;
-            let names = self.config.fleets.iter();
-            let names = names.filter_map(|fleet| match &fleet.provider {
-                Provider::Asg(settings) => Some(settings.group.clone()),
-                Provider::Simulated(_) | Provider::Process(_) => None,
-            });
-            Ok(Rc::new(SharedGroups::new(clients, names.collect())))
-        };
-        self.opened.get_or_try_init(open).await.cloned()
+    pub async fn aws(&self) -> Result<Rc<Aws>, ClientError> {
+        let open = || async { Aws::open(&self.settings).await.map(Rc::new) };
+        self.aws.get_or_try_init(open).await.map(Rc::clone)
     }
 
+    /// All Auto Scaling groups of the configuration.
+    ///
+    /// # Errors
+    /// If no region is found.
     #[cfg(feature = "aws")]
-    async fn fleet(
-        &self,
-        fleet: &Fleet,
-        settings: &AsgSettings,
-    ) -> Result<AnyFleet, FleetOpenError> {
-        let shared = self.open().await?;
-        let limits = &fleet.spec.limits;
-        let rules = Rules {
-            offering: settings.instance_type.clone(),
-            min: limits.min,
-            max: limits.max,
-            patience: limits.listing_patience,
-            protected_is_busy: settings.workers == crate::config::asg::Workers::Protection,
+    pub async fn groups(&self) -> Result<Rc<SharedGroups>, ClientError> {
+        let open = || async {
+            let aws = self.aws().await?;
+            let names = self.group_names.clone();
+            Ok(Rc::new(SharedGroups::new(aws.clients.clone(), names)))
         };
-        let calls = AwsGroup::new(shared, &settings.group, settings.workers);
-        Ok(AnyFleet::Asg(Box::new(AsgFleet::new(
-            rules,
-            calls,
-            SystemClock,
-        ))))
-    }
-
-    #[cfg(not(feature = "aws"))]
-    async fn fleet(&self, _: &Fleet, _: &AsgSettings) -> Result<AnyFleet, FleetOpenError> {
-        let _unused = self.config;
-        Err(FleetOpenError::WithoutAws)
+        self.groups.get_or_try_init(open).await.map(Rc::clone)
     }
 }
 
@@ -128,6 +137,10 @@ pub struct Opening<'a> {
     pub epoch: Epoch,
     /// The latest time in the fleet's history.
     pub latest: Option<Timestamp>,
+    /// What its fleets share.
+    pub shared: &'a Shared,
+    /// Makes the fleet's next cycle come at once.
+    pub nudge: &'a Arc<Notify>,
 }
 
 /// Why a fleet's provider cannot be used.
@@ -142,14 +155,13 @@ pub enum FleetOpenError {
     /// Processes cannot be controlled.
     #[error(transparent)]
     Process(#[from] ProcessError),
-    /// AWS cannot be reached.
+    /// AWS cannot be reached at all.
     #[cfg(feature = "aws")]
     #[error(transparent)]
-    Aws(#[from] crate::aws::client::ClientError),
-    /// This program was built for other fleets.
-    #[cfg(not(feature = "aws"))]
-    #[error("this windlass was built without AWS; build it with the feature `aws`")]
-    WithoutAws,
+    Aws(#[from] ClientError),
+    /// This build has no AWS.
+    #[error("this windlass was built without AWS; use one with the feature `aws`")]
+    NoAws,
 }
 
 impl AnyFleet {
@@ -157,11 +169,7 @@ impl AnyFleet {
     ///
     /// # Errors
     /// If it cannot be used.
-    pub async fn open(
-        fleet: &Fleet,
-        opening: Opening<'_>,
-        groups: &Groups<'_>,
-    ) -> Result<Self, FleetOpenError> {
+    pub async fn open(fleet: &Fleet, opening: Opening<'_>) -> Result<Self, FleetOpenError> {
         match &fleet.provider {
             Provider::Simulated(settings) => {
                 let cloud = simulated::open(&fleet.spec, settings, opening)?;
@@ -171,7 +179,22 @@ impl AnyFleet {
                 let workers = ProcessFleet::open(&fleet.spec, settings, opening).await?;
                 Ok(Self::Process(workers))
             }
-            Provider::Asg(settings) => groups.fleet(fleet, settings).await,
+            #[cfg(feature = "aws")]
+            Provider::Ec2(settings) => {
+                let aws = opening.shared.aws().await?;
+                let fleet = Ec2Fleet::open(&fleet.spec, settings, &aws, opening);
+                Ok(Self::Ec2(Box::new(fleet)))
+            }
+            #[cfg(not(feature = "aws"))]
+            Provider::Ec2(_) | Provider::Asg(_) => Err(FleetOpenError::NoAws),
+            #[cfg(feature = "aws")]
+            Provider::Asg(settings) => {
+                let groups = opening.shared.groups().await?;
+                let calls = AwsGroup::new(groups, &settings.group, settings.workers);
+                let rules = asg::rules(&fleet.spec, settings);
+                let fleet = AsgFleet::new(rules, calls, SystemClock);
+                Ok(Self::Asg(Box::new(fleet)))
+            }
         }
     }
 
@@ -182,6 +205,8 @@ impl AnyFleet {
         match self {
             Self::Simulated(cloud) => AnyMetrics::Simulated(Rc::clone(cloud)),
             Self::Process(_) => AnyMetrics::Sources(Sources::new(&fleet.sources)),
+            #[cfg(feature = "aws")]
+            Self::Ec2(_) => AnyMetrics::Sources(Sources::new(&fleet.sources)),
             #[cfg(feature = "aws")]
             Self::Asg(_) => AnyMetrics::Sources(Sources::new(&fleet.sources)),
         }
@@ -194,6 +219,8 @@ impl AnyFleet {
             Self::Simulated(cloud) => cloud.speed(),
             Self::Process(_) => 1,
             #[cfg(feature = "aws")]
+            Self::Ec2(_) => 1,
+            #[cfg(feature = "aws")]
             Self::Asg(_) => 1,
         }
     }
@@ -204,6 +231,8 @@ impl Clock for AnyFleet {
         match self {
             Self::Simulated(cloud) => cloud.now(),
             Self::Process(workers) => workers.now(),
+            #[cfg(feature = "aws")]
+            Self::Ec2(instances) => instances.now(),
             #[cfg(feature = "aws")]
             Self::Asg(_) => SystemClock.now(),
         }
@@ -216,7 +245,9 @@ impl FleetProvider for AnyFleet {
             Self::Simulated(cloud) => cloud.list(fleet).await,
             Self::Process(workers) => workers.list(fleet).await,
             #[cfg(feature = "aws")]
-            Self::Asg(group) => group.list(fleet).await,
+            Self::Ec2(instances) => instances.list(fleet).await,
+            #[cfg(feature = "aws")]
+            Self::Asg(instances) => instances.list(fleet).await,
         }
     }
 
@@ -225,7 +256,9 @@ impl FleetProvider for AnyFleet {
             Self::Simulated(cloud) => cloud.apply(fleet, epoch, action).await,
             Self::Process(workers) => workers.apply(fleet, epoch, action).await,
             #[cfg(feature = "aws")]
-            Self::Asg(group) => group.apply(fleet, epoch, action).await,
+            Self::Ec2(instances) => instances.apply(fleet, epoch, action).await,
+            #[cfg(feature = "aws")]
+            Self::Asg(instances) => instances.apply(fleet, epoch, action).await,
         }
     }
 }

@@ -15,6 +15,7 @@ mod number;
 mod postgres;
 mod prometheus;
 mod redis;
+pub(crate) mod redis_server;
 pub mod secret;
 mod spec;
 mod sqlite;
@@ -36,6 +37,7 @@ pub use self::http_json::HttpJsonSpec;
 pub use self::postgres::PostgresSpec;
 pub use self::prometheus::{PrometheusRange, PrometheusSpec};
 pub use self::redis::{RedisCount, RedisSpec, ScoreUnit, StreamPart};
+pub use self::redis_server::RedisServer;
 pub use self::sqlite::SqliteSpec;
 pub use spec::{Declared, SignalSource, SourceSpec, read_signals};
 

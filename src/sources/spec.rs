@@ -86,7 +86,7 @@ impl SourceSpec {
             Self::HttpJson(spec) => spec.http.secrets(),
             Self::Prometheus(spec) => spec.http.secrets(),
             Self::Postgres(spec) => spec.password.iter().collect(),
-            Self::Redis(spec) => spec.password.iter().collect(),
+            Self::Redis(spec) => spec.server.password.iter().collect(),
             Self::Sqlite(_) => Vec::new(),
         }
     }
