@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, info, warn};
 
 use windlass_policies::memory::Memory;
-use windlass_policies::model::{Action, FleetError, Outcome, Reason};
+use windlass_policies::model::{FleetError, Outcome, Reason};
 use windlass_policies::policy::{Policy, Until};
 use windlass_policies::ports::{Clock, FleetProvider, MetricSource, Record, Store, StoreError};
 use windlass_policies::reconcile::{Cycle, Mode, Ports, reconcile};
@@ -76,7 +76,7 @@ pub fn run(config: &Config, mode: Mode, once: bool) -> Result<End, DaemonError> 
     let store = Rc::new(SqliteStore::open(&config.store.path, clock::now())?);
     info!(store = %config.store.path.display(), epoch = store.epoch().0, fleets = config.fleets.len(), "started");
     let end = LocalSet::new().block_on(&runtime, async {
-        let shared = Shared::new(&config.aws);
+        let shared = Shared::new(config);
         let mut controlled = Vec::new();
         for fleet in &config.fleets {
             let path = &config.store.path;
@@ -409,17 +409,16 @@ fn taken_over(cycle: &Cycle) -> bool {
 /// One line for the decision, and one for each action that failed.
 fn report(fleet: &str, cycle: &Cycle) {
     let decision = &cycle.decision;
-    let (launched, ended) =
-        cycle
-            .done
-            .iter()
-            .fold((0, 0), |sum, (action, outcome)| match (action, outcome) {
-                (Action::Launch { .. }, Outcome::Launched { instances }) => {
-                    (sum.0 + instances.len(), sum.1)
-                }
-                (Action::Terminate { .. }, Outcome::Terminated) => (sum.0, sum.1 + 1),
-                _ => sum,
-            });
+    let granted = cycle
+        .done
+        .iter()
+        .filter_map(|(_, outcome)| outcome.granted());
+    let launched = granted.fold(0, u32::saturating_add);
+    let ended = cycle
+        .done
+        .iter()
+        .filter(|(_, outcome)| *outcome == Outcome::Terminated)
+        .count();
     info!(
         fleet,
         cycle = decision.cycle,

@@ -10,7 +10,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use windlass_policies::model::{Action, Outcome};
+use windlass_policies::model::Action;
 use windlass_policies::policy::NamedPolicy;
 use windlass_policies::ports::StoreError;
 use windlass_policies::reconcile::Cycle;
@@ -216,13 +216,10 @@ impl Course {
     fn write(&mut self, cycle: &Cycle) {
         let decision = &cycle.decision;
         let size = |count: Option<u32>| count.map_or(String::new(), |count| count.to_string());
-        let launched: usize = cycle
+        let launched: u32 = cycle
             .done
             .iter()
-            .map(|(_, outcome)| match outcome {
-                Outcome::Launched { instances } => instances.len(),
-                _ => 0,
-            })
+            .filter_map(|(_, outcome)| outcome.granted())
             .sum();
         let ended = cycle
             .done

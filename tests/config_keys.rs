@@ -368,8 +368,9 @@ fn whole_tables_are_missed_too() {
 
 /// Keys that cannot stand in the example, all of whose fleets are simulated,
 /// and the page that shows them.
-const ELSEWHERE: [(&str, &str); 4] = [
+const ELSEWHERE: [(&str, &str); 5] = [
     ("aws", "docs/configuration.md"),
+    ("fleet.*.asg", "docs/configuration.md"),
     ("fleet.*.ec2", "docs/configuration.md"),
     ("fleet.*.process", "docs/configuration.md"),
     ("fleet.*.signals.*.source", "docs/sources.md"),
@@ -564,7 +565,7 @@ fn contradictions_are_told_with_what_to_change() {
         fleets.toml:2: fleet."Web 1".policy: missing; write at least one [[policy]] table with its `kind`
         fleets.toml:8: fleet.web.limits.max: missing; write the most instances the fleet may have, such as 20
         fleets.toml:8: fleet.web.limits.max_usd_per_hour: missing; write the most the fleet may cost an hour in dollars, such as 3.40
-        fleets.toml:8: fleet.web.provider: missing; write one of "simulated", "process" or "ec2"
+        fleets.toml:8: fleet.web.provider: missing; write one of "simulated", "process", "asg" or "ec2"
         # no TOML
         fleets.toml:2: not TOML: unclosed table, expected `]`
         # a key twice

@@ -188,7 +188,7 @@ fn unusable_world(config: &Config) -> Option<(&Fleet, ScenarioError)> {
     config.fleets.iter().find_map(|fleet| {
         let scenario = match &fleet.provider {
             Provider::Simulated(simulated) => &simulated.scenario,
-            Provider::Process(_) | Provider::Ec2(_) => return None,
+            Provider::Process(_) | Provider::Ec2(_) | Provider::Asg(_) => return None,
         };
         match scenario.trace {
             TraceFile::Path(_) => Some((fleet, count_jobs(scenario).err()?)),
