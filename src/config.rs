@@ -1,6 +1,7 @@
 //! The whole configuration file, to fleets that are checked and complete.
 //! `check` and `run` read it with the same code.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,11 +15,12 @@ use windlass_policies::problems::Problems;
 use windlass_policies::signal::SignalSpec;
 use windlass_policies::spec::{
     FleetParts, FleetSpec, PoliciesAt, assemble, override_signals, parse_fleet_name, read_drain,
-    read_interval, read_limits, read_objective, read_policies, read_signals,
+    read_interval, read_limits, read_objective, read_policies,
 };
 use windlass_simulator::scenario::{BUILT_IN, Scenario};
 
 use crate::chain;
+use crate::sources::{self, SignalSource};
 
 /// The configuration that is used when none is named: it runs as it stands.
 pub const EXAMPLE: &str = include_str!("../config.example.toml");
@@ -59,6 +61,9 @@ pub struct Fleet {
     pub spec: FleetSpec,
     /// What owns the instances.
     pub provider: Provider,
+    /// Where its signals are read, by name: all of them, or none if its
+    /// provider has them.
+    pub sources: BTreeMap<String, SignalSource>,
 }
 
 /// What owns a fleet's instances.
@@ -170,7 +175,7 @@ fn read_fleet(fleet: &mut Fields<'_>, name: &str, folder: &Path) -> Option<Fleet
     }
     let provider = read_provider(fleet, folder);
     let interval = read_interval(fleet);
-    let declared = read_signals(fleet);
+    let (declared, sources) = sources::read_signals(fleet, folder);
     let source = read_policy_source(fleet, &declared, folder);
     let limits = read_limits(fleet);
     let drain = read_drain(fleet);
@@ -188,8 +193,15 @@ fn read_fleet(fleet: &mut Fields<'_>, name: &str, folder: &Path) -> Option<Fleet
         drain,
         objective,
     };
-    let spec = assemble(fleet, parts)?;
-    Some(Fleet { spec, provider })
+    let spec = assemble(fleet, parts);
+    let sources = match &provider {
+        Provider::Simulated { .. } => sources.for_simulated(fleet),
+    };
+    Some(Fleet {
+        spec: spec?,
+        provider,
+        sources: sources?,
+    })
 }
 
 /// What owns the instances; without a word for it the rest of the fleet is

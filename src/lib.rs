@@ -19,6 +19,7 @@ pub mod prices;
 pub mod replay;
 pub mod schedule;
 pub mod simulation;
+pub mod sources;
 pub mod store;
 
 /// An error with all its causes in one line, for logs and messages:

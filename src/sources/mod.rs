@@ -1,0 +1,140 @@
+//! Where a fleet's signals are read: one file per metric source.
+//!
+//! A source gives a [`Reading`] and never fails as a whole. Whatever leaves a
+//! doubt is absent, with the reason: a policy holds the fleet then, and nobody
+//! shrinks it. Every reading is bounded by its timeout, and all of a fleet are
+//! taken at the same time, so that one slow source delays nobody.
+//!
+//! **Invariant:** no secret is in a spec, a reading, an error or a log; a spec
+//! only says where its secrets are ([`secret::Secret`]).
+
+mod gather;
+mod number;
+mod redis;
+pub mod secret;
+mod spec;
+mod tls;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::time::timeout;
+use windlass_policies::fields::duration_text;
+use windlass_policies::ports::MetricSource;
+use windlass_policies::signal::{Absence, Reading, Readings, SignalSpec};
+use windlass_policies::units::Timestamp;
+
+pub use self::redis::{RedisCount, RedisSpec, ScoreUnit, StreamPart};
+pub use spec::{Declared, SignalSource, SourceSpec, read_signals};
+
+/// The sources of one fleet's signals, connected when they are first read.
+pub struct Sources {
+    readers: BTreeMap<String, (Duration, Reader)>,
+}
+
+/// What asks one source for one signal. Each keeps its connection for the next
+/// time, and drops it when anything went wrong.
+enum Reader {
+    Redis(redis::Reader),
+}
+
+impl Reader {
+    fn new(spec: &SourceSpec) -> Self {
+        match spec {
+            SourceSpec::Redis(spec) => Self::Redis(redis::Reader::new(spec)),
+        }
+    }
+
+    /// May be dropped before it is done, when its time is over; the next call
+    /// must then work as the first.
+    async fn read(&self, now: Timestamp) -> Reading {
+        match self {
+            Self::Redis(reader) => reader.read(now).await,
+        }
+    }
+}
+
+impl Sources {
+    /// The sources of `specs`, by signal. Nothing is contacted yet.
+    pub fn new(specs: &BTreeMap<String, SignalSource>) -> Self {
+        let reader = |(name, source): (&String, &SignalSource)| {
+            (name.clone(), (source.timeout, Reader::new(&source.spec)))
+        };
+        Self {
+            readers: specs.iter().map(reader).collect(),
+        }
+    }
+
+    async fn read_one(&self, name: &str, now: Timestamp) -> Reading {
+        let Some((longest, reader)) = self.readers.get(name) else {
+            return Reading::Absent(Absence::NoSource);
+        };
+        timeout(*longest, reader.read(now))
+            .await
+            .unwrap_or_else(|_elapsed| {
+                unreachable_because(format!("no answer within {}", duration_text(*longest)))
+            })
+    }
+}
+
+impl MetricSource for Sources {
+    async fn read(&self, signals: &[SignalSpec], now: Timestamp) -> Readings {
+        let reading = |signal| async move {
+            let SignalSpec { name, .. }: &SignalSpec = signal;
+            (name, self.read_one(name, now).await)
+        };
+        let mut readings = Readings::new();
+        for (name, reading) in gather::all(signals.iter().map(reading)).await {
+            readings.insert(name, reading);
+        }
+        readings
+    }
+}
+
+/// A sample from further ahead than this is no clock that disagrees a little:
+/// its time is wrong, or in another unit.
+const AHEAD_MAX: Duration = Duration::from_mins(5);
+
+/// A complete sample of `value` that was true at `at`, by the source's account.
+fn sampled(value: f64, at: Timestamp, now: Timestamp) -> Reading {
+    let ahead = at.since(now);
+    if ahead > AHEAD_MAX {
+        return unusable(format!(
+            "its time is {} s ahead of this machine's clock; a number must be epoch seconds",
+            ahead.as_secs()
+        ));
+    }
+    Reading::complete(value, at)
+}
+
+fn unusable(why: impl Into<String>) -> Reading {
+    Reading::Absent(Absence::Unusable {
+        why: one_line(&why.into()),
+    })
+}
+
+fn unreachable_because(why: impl Into<String>) -> Reading {
+    Reading::Absent(Absence::Unreachable {
+        why: one_line(&why.into()),
+    })
+}
+
+/// The most characters of a reason: enough for a cause and its cause, too few
+/// for a server to fill the store with.
+const REASON_CHARS_MAX: usize = 300;
+
+/// `text` without line breaks and control characters, and cut.
+fn one_line(text: &str) -> String {
+    let plain = text.chars().map(|character| {
+        if character.is_control() {
+            ' '
+        } else {
+            character
+        }
+    });
+    let mut line: String = plain.take(REASON_CHARS_MAX).collect();
+    if text.chars().nth(REASON_CHARS_MAX).is_some() {
+        line.push('…');
+    }
+    line
+}

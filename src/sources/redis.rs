@@ -1,0 +1,488 @@
+//! Numbers from Redis: how long a list, stream or sorted set is, or a field of
+//! a hash.
+//!
+//! A key that does not exist is an empty list or sorted set, for Redis removes
+//! it with its last element: 0. A stream's group and a hash's field stay, so
+//! that without them there is no number.
+
+use std::cell::Cell;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use redis::aio::MultiplexedConnection;
+use redis::streams::{StreamInfoGroup, StreamInfoGroupsReply};
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ErrorKind, FromRedisValue,
+    IntoConnectionInfo, RedisConnectionInfo, RedisError, ServerErrorKind, TlsCertificates, Value,
+    cmd,
+};
+use windlass_policies::fields::Fields;
+use windlass_policies::signal::{Absence, Completeness, Reading, Sample, SignalKind};
+use windlass_policies::units::{MICROS_PER_SEC, Timestamp};
+
+use super::secret::{Secret, read_secret};
+use super::{number, sampled, tls, unreachable_because, unusable};
+use crate::chain;
+
+/// What is asked of a Redis server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RedisSpec {
+    /// The server's name or address.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// The number of the database.
+    pub database: i64,
+    /// Whether it is spoken to over TLS.
+    pub tls: bool,
+    /// The authorities its certificate must come from; without it those that
+    /// the system trusts.
+    pub ca_file: Option<PathBuf>,
+    /// The user; without it the server's `default`.
+    pub user: Option<String>,
+    /// The password.
+    pub password: Option<Secret>,
+    /// What is counted.
+    pub count: RedisCount,
+}
+
+/// What is counted in Redis.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RedisCount {
+    /// The elements of a list.
+    List {
+        /// Its key.
+        key: String,
+    },
+    /// The entries of a stream that a consumer group has not acknowledged.
+    Stream {
+        /// Its key.
+        key: String,
+        /// The group.
+        group: String,
+        /// Which of them.
+        of: StreamPart,
+    },
+    /// The members of a sorted set.
+    SortedSet {
+        /// Its key.
+        key: String,
+        /// Only those whose score is a time that has come.
+        due: Option<ScoreUnit>,
+    },
+    /// A number in a hash.
+    Hash {
+        /// Its key.
+        key: String,
+        /// The field that holds the number.
+        field: String,
+        /// The field that holds the time it was true.
+        time_field: Option<String>,
+    },
+}
+
+/// Which entries of a stream count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamPart {
+    /// Those that wait and those in hand.
+    All,
+    /// Those given to no consumer yet (the group's lag).
+    Waiting,
+    /// Those given to a consumer and not acknowledged.
+    Pending,
+}
+
+/// What a score that is a time counts, since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScoreUnit {
+    /// Seconds.
+    Seconds,
+    /// Milliseconds.
+    Milliseconds,
+}
+
+impl RedisSpec {
+    /// What kind of number it is; a hash may hold any.
+    pub(super) fn kind(&self) -> Option<SignalKind> {
+        match self.count {
+            RedisCount::List { .. } | RedisCount::Stream { .. } | RedisCount::SortedSet { .. } => {
+                Some(SignalKind::Total)
+            }
+            RedisCount::Hash { .. } => None,
+        }
+    }
+}
+
+/// Reads the keys of a signal with `source = "redis"`.
+pub(super) fn read_spec(fields: &mut Fields<'_>, folder: &Path) -> Option<RedisSpec> {
+    let what = "the server, such as \"redis://redis.internal:6379/0\" (\"rediss://\" for TLS)";
+    let url = fields
+        .required::<String>("url", what)
+        .and_then(|url| match server(&url) {
+            Ok(server) => Some(server),
+            Err(why) => {
+                fields.problem("url", why);
+                None
+            }
+        });
+    let user = super::spec::text(fields, "user");
+    let password = read_secret(fields, "password", folder);
+    if user.is_some() && !fields.has("password") {
+        fields.problem("user", "has no password; write `password` too");
+    }
+    let ca_file = super::spec::text(fields, "ca_file").map(|file| folder.join(file));
+    let count = read_count(fields);
+    let (host, port, database, tls) = url?;
+    if ca_file.is_some() && !tls {
+        fields.problem(
+            "ca_file",
+            "is of no use without TLS; write \"rediss://\" in `url`",
+        );
+    }
+    Some(RedisSpec {
+        host,
+        port,
+        database,
+        tls,
+        ca_file,
+        user,
+        password,
+        count: count?,
+    })
+}
+
+/// Host, port, database and whether TLS is spoken.
+fn server(text: &str) -> Result<(String, u16, i64, bool), String> {
+    let url = super::spec::parse_url(text, &["redis", "rediss"])?;
+    let path = url.path().trim_start_matches('/');
+    let database = if path.is_empty() {
+        0
+    } else {
+        path.parse::<u16>().map(i64::from).map_err(|_| {
+            format!("`{path}` is no database; write its number, such as \"redis://host:6379/0\"")
+        })?
+    };
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err("has parts after the database; write scheme, host, port and database".into());
+    }
+    let host = url.host_str().unwrap_or_default();
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let port = url.port().unwrap_or(6379);
+    Ok((host.to_owned(), port, database, url.scheme() == "rediss"))
+}
+
+fn read_count(fields: &mut Fields<'_>) -> Option<RedisCount> {
+    const KEYS: [&str; 4] = ["list", "stream", "sorted_set", "hash"];
+    let there = KEYS.iter().filter(|key| fields.has(key)).count();
+    let found = KEYS.map(|key| super::spec::text(fields, key));
+    if there != 1 {
+        fields.problem_here(
+            "what is counted is not clear; write the key of one of `list`, `stream` (with \
+             `group`), `sorted_set` and `hash` (with `field`)",
+        );
+    }
+    let group_what = "the consumer group, such as \"workers\"";
+    let field_what = "the field that holds the number";
+    match found {
+        [Some(key), None, None, None] => Some(RedisCount::List { key }),
+        [None, Some(key), None, None] => {
+            let group = fields.required::<String>("group", group_what);
+            let words = [
+                ("all", StreamPart::All),
+                ("waiting", StreamPart::Waiting),
+                ("pending", StreamPart::Pending),
+            ];
+            let of = fields.word("count", &words).unwrap_or(StreamPart::All);
+            let group = group?;
+            Some(RedisCount::Stream { key, group, of })
+        }
+        [None, None, Some(key), None] => {
+            let words = [
+                ("seconds", ScoreUnit::Seconds),
+                ("milliseconds", ScoreUnit::Milliseconds),
+            ];
+            let due = fields.word("due", &words);
+            Some(RedisCount::SortedSet { key, due })
+        }
+        [None, None, None, Some(key)] => {
+            let field = fields.required::<String>("field", field_what);
+            let time_field = super::spec::text(fields, "time_field");
+            let field = field?;
+            Some(RedisCount::Hash {
+                key,
+                field,
+                time_field,
+            })
+        }
+        _ => {
+            // Reported; whose keys the others are is not known.
+            fields.accept_unknown_keys();
+            None
+        }
+    }
+}
+
+/// Asks one server for one number.
+pub(super) struct Reader {
+    spec: RedisSpec,
+    /// Put back only after an answer, so that what is given up is not used again.
+    connection: Cell<Option<MultiplexedConnection>>,
+}
+
+impl Reader {
+    pub(super) fn new(spec: &RedisSpec) -> Self {
+        Self {
+            spec: spec.clone(),
+            connection: Cell::new(None),
+        }
+    }
+
+    pub(super) async fn read(&self, now: Timestamp) -> Reading {
+        // A server that was restarted is found out when the old connection is
+        // used: one more try, with a new one, is no second opinion.
+        if let Some(kept) = self.connection.take() {
+            match self.ask(kept, now).await {
+                Err(error) if is_broken(&error) => {}
+                outcome => return self.told(outcome),
+            }
+        }
+        match self.connect().await {
+            Ok(connection) => {
+                let outcome = self.ask(connection, now).await;
+                self.told(outcome)
+            }
+            Err(why) => unreachable_because(why),
+        }
+    }
+
+    fn told(&self, outcome: Result<(MultiplexedConnection, Reading), RedisError>) -> Reading {
+        match outcome {
+            Ok((connection, reading)) => {
+                self.connection.set(Some(connection));
+                reading
+            }
+            Err(error) if is_broken(&error) => unreachable_because(chain(&error).to_string()),
+            Err(error) => unusable(chain(&error).to_string()),
+        }
+    }
+
+    async fn connect(&self) -> Result<MultiplexedConnection, String> {
+        let spec = &self.spec;
+        let mut settings = RedisConnectionInfo::default()
+            .set_db(spec.database)
+            .set_skip_set_lib_name();
+        if let Some(user) = &spec.user {
+            settings = settings.set_username(user);
+        }
+        if let Some(secret) = &spec.password {
+            settings = settings.set_password(secret.reveal()?.expose());
+        }
+        let host = spec.host.clone();
+        let address = if spec.tls {
+            tls::install_provider();
+            ConnectionAddr::TcpTls {
+                host,
+                port: spec.port,
+                insecure: false,
+                tls_params: None,
+            }
+        } else {
+            ConnectionAddr::Tcp(host, spec.port)
+        };
+        let said = |error: RedisError| chain(&error).to_string();
+        let info = address
+            .into_connection_info()
+            .map_err(said)?
+            .set_redis_settings(settings);
+        let client = match &spec.ca_file {
+            Some(file) => {
+                let roots = fs::read(file)
+                    .map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+                let certificates = TlsCertificates {
+                    client_tls: None,
+                    root_cert: Some(roots),
+                };
+                Client::build_with_tls(info, certificates)
+            }
+            None => Client::open(info),
+        };
+        // How long it may take is for the caller to say, in one place.
+        let patience = AsyncConnectionConfig::new()
+            .set_connection_timeout(None)
+            .set_response_timeout(None);
+        client
+            .map_err(said)?
+            .get_multiplexed_async_connection_with_config(&patience)
+            .await
+            .map_err(said)
+    }
+
+    async fn ask(
+        &self,
+        mut connection: MultiplexedConnection,
+        now: Timestamp,
+    ) -> Result<(MultiplexedConnection, Reading), RedisError> {
+        let reading = match cut_off(&mut connection).await? {
+            Some(why) => unusable(why),
+            None => count(&mut connection, &self.spec.count, now).await?,
+        };
+        Ok((connection, reading))
+    }
+}
+
+/// Whether the connection is of no more use.
+fn is_broken(error: &RedisError) -> bool {
+    !matches!(
+        error.kind(),
+        ErrorKind::Server(_) | ErrorKind::Extension | ErrorKind::UnexpectedReturnType
+    )
+}
+
+async fn query<T: FromRedisValue>(
+    connection: &mut MultiplexedConnection,
+    command: &Cmd,
+) -> Result<T, RedisError> {
+    command.query_async(connection).await
+}
+
+/// Why the server's data may be old: it is a replica without its primary, and
+/// answers all the same. A user who may not know passes.
+async fn cut_off(connection: &mut MultiplexedConnection) -> Result<Option<String>, RedisError> {
+    let info: String = match query(connection, cmd("INFO").arg("replication")).await {
+        Ok(info) => info,
+        Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm) => {
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
+    let down = info
+        .lines()
+        .any(|line| line.trim() == "master_link_status:down");
+    Ok(down.then(|| "the server is a replica that has lost its primary".to_owned()))
+}
+
+async fn count(
+    connection: &mut MultiplexedConnection,
+    what: &RedisCount,
+    now: Timestamp,
+) -> Result<Reading, RedisError> {
+    match what {
+        RedisCount::List { key } => {
+            let length: u64 = query(connection, cmd("LLEN").arg(key)).await?;
+            Ok(sampled(number::of_count(length), now, now))
+        }
+        RedisCount::SortedSet { key, due: None } => {
+            let size: u64 = query(connection, cmd("ZCARD").arg(key)).await?;
+            Ok(sampled(number::of_count(size), now, now))
+        }
+        RedisCount::SortedSet {
+            key,
+            due: Some(unit),
+        } => {
+            let until = match unit {
+                ScoreUnit::Seconds => now.micros() / MICROS_PER_SEC,
+                ScoreUnit::Milliseconds => now.micros() / 1_000,
+            };
+            let due: u64 = query(connection, cmd("ZCOUNT").arg(key).arg("-inf").arg(until)).await?;
+            Ok(sampled(number::of_count(due), now, now))
+        }
+        RedisCount::Stream { key, group, of } => {
+            let asked: Result<StreamInfoGroupsReply, _> =
+                query(connection, cmd("XINFO").arg("GROUPS").arg(key)).await;
+            let groups = match asked {
+                Err(error) if error.detail() == Some("no such key") => {
+                    return Ok(unusable(format!("there is no stream `{key}`")));
+                }
+                other => other?.groups,
+            };
+            let Some(info) = groups.iter().find(|info| info.name == *group) else {
+                return Ok(unusable(format!(
+                    "the stream `{key}` has no group `{group}`"
+                )));
+            };
+            stream_count(connection, key, info, *of, now).await
+        }
+        RedisCount::Hash {
+            key,
+            field,
+            time_field,
+        } => {
+            let mut ask = cmd("HMGET");
+            ask.arg(key).arg(field).arg(time_field);
+            let values: Vec<Option<String>> = query(connection, &ask).await?;
+            let mut values = values.into_iter();
+            let Some(text) = values.next().flatten() else {
+                return Ok(Reading::Absent(Absence::NoData));
+            };
+            let Some(value) = number::parse(&text) else {
+                return Ok(Reading::Absent(Absence::NotANumber));
+            };
+            let Some(time_field) = time_field else {
+                return Ok(sampled(value, now, now));
+            };
+            let Some(time) = values.next().flatten() else {
+                return Ok(unusable(format!("it has no time in `{time_field}`")));
+            };
+            Ok(match number::parse_time(&time) {
+                Ok(at) => sampled(value, at, now),
+                Err(why) => unusable(format!("`{time_field}`: {why}")),
+            })
+        }
+    }
+}
+
+/// The most entries that are looked at to count those of a group whose server
+/// does not tell: a few hundred kilobytes of small jobs.
+const UNTOLD_MAX: usize = 1_000;
+
+async fn stream_count(
+    connection: &mut MultiplexedConnection,
+    key: &str,
+    info: &StreamInfoGroup,
+    of: StreamPart,
+    now: Timestamp,
+) -> Result<Reading, RedisError> {
+    let pending = info.pending as u64;
+    let (waiting, completeness) = match (of, info.lag) {
+        (StreamPart::Pending, _) => (0, Completeness::Complete),
+        (StreamPart::All | StreamPart::Waiting, Some(lag)) => (lag as u64, Completeness::Complete),
+        // Redis before 7.0, or entries were removed by hand.
+        (StreamPart::All | StreamPart::Waiting, None) => {
+            let Some(after) = next_id(&info.last_delivered_id) else {
+                return Ok(unusable("the group's last id is none"));
+            };
+            let mut ask = cmd("XRANGE");
+            ask.arg(key)
+                .arg(after)
+                .arg("+")
+                .arg("COUNT")
+                .arg(UNTOLD_MAX + 1);
+            let entries: Vec<Value> = query(connection, &ask).await?;
+            if entries.len() > UNTOLD_MAX {
+                (UNTOLD_MAX as u64, Completeness::Partial)
+            } else {
+                (entries.len() as u64, Completeness::Complete)
+            }
+        }
+    };
+    let total = match of {
+        StreamPart::All => waiting.saturating_add(pending),
+        StreamPart::Waiting => waiting,
+        StreamPart::Pending => pending,
+    };
+    Ok(Reading::Present(Sample {
+        value: number::of_count(total),
+        at: now,
+        completeness,
+    }))
+}
+
+/// The id right after `id`, such as `1700000000000-4` for `1700000000000-3`.
+fn next_id(id: &str) -> Option<String> {
+    let (millis, serial) = id.split_once('-')?;
+    let serial: u64 = serial.parse().ok()?;
+    match serial.checked_add(1) {
+        Some(next) => Some(format!("{millis}-{next}")),
+        None => Some(format!("{}-0", millis.parse::<u64>().ok()?.checked_add(1)?)),
+    }
+}

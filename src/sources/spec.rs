@@ -1,0 +1,181 @@
+//! What a configuration says about sources, checked: plain data.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use reqwest::Url;
+use windlass_policies::fields::Fields;
+use windlass_policies::signal::{SignalKind, SignalSpec};
+use windlass_policies::spec::{FleetSpec, read_signal_of};
+
+use super::redis::{self, RedisSpec};
+use super::secret::Secret;
+
+/// Where one signal is read, and how long that may take.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SignalSource {
+    /// What is asked.
+    pub spec: SourceSpec,
+    /// The longest a reading may take, connecting included.
+    pub timeout: Duration,
+}
+
+/// What is asked for a signal: one variant per source.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SourceSpec {
+    /// A list, stream, sorted set or hash in Redis.
+    Redis(RedisSpec),
+}
+
+/// The word of each source, in the order they are listed to people.
+#[derive(Clone, Copy)]
+enum Word {
+    Redis,
+}
+
+const WORDS: [(&str, Word); 1] = [("redis", Word::Redis)];
+
+impl Word {
+    /// Reads the source's own keys, beside `source`.
+    fn read(self, fields: &mut Fields<'_>, folder: &Path) -> Option<SourceSpec> {
+        match self {
+            Self::Redis => redis::read_spec(fields, folder).map(SourceSpec::Redis),
+        }
+    }
+}
+
+impl SourceSpec {
+    /// What kind of number it gives, where the source itself decides that.
+    pub fn kind(&self) -> Option<SignalKind> {
+        match self {
+            Self::Redis(spec) => spec.kind(),
+        }
+    }
+
+    /// Every secret it needs.
+    pub fn secrets(&self) -> Vec<&Secret> {
+        match self {
+            Self::Redis(spec) => spec.password.iter().collect(),
+        }
+    }
+}
+
+impl SignalSource {
+    /// Five seconds: what takes longer is in trouble, and the cycle waits for it.
+    pub const TIMEOUT: Duration = Duration::from_secs(5);
+    const TIMEOUT_MIN: Duration = Duration::from_millis(50);
+    /// A minute: no fleet should be blind for longer to wait for a number.
+    const TIMEOUT_MAX: Duration = Duration::from_mins(1);
+}
+
+/// The sources of a fleet as its configuration has them, by signal; `None` for
+/// one that is wrong, which is reported.
+#[derive(Debug, Default)]
+pub struct Declared(BTreeMap<String, Option<SignalSource>>);
+
+/// Reads every `[signals.NAME]` table of `fleet`: the signal itself, and, if it
+/// has a `source`, that source's keys, which stand in the same table.
+pub fn read_signals(fleet: &mut Fields<'_>, folder: &Path) -> (Vec<SignalSpec>, Declared) {
+    let mut declared = Declared::default();
+    let signals = fleet.named_tables("signals", |name, table| {
+        let source = table.has("source").then(|| read_source(table, folder));
+        // Asked for in any case, so that it is known beside other keys.
+        let _word = table.raw("source");
+        let given = source
+            .iter()
+            .flatten()
+            .find_map(|source| source.spec.kind());
+        if let Some(source) = source {
+            declared.0.insert(name.to_owned(), source);
+        }
+        read_signal_of(name, table, given)
+    });
+    (signals, declared)
+}
+
+fn read_source(fields: &mut Fields<'_>, folder: &Path) -> Option<SignalSource> {
+    let Some(word) = fields.word("source", &WORDS) else {
+        // Whose keys these are is not known.
+        fields.accept_unknown_keys();
+        return None;
+    };
+    let bounds = SignalSource::TIMEOUT_MIN..=SignalSource::TIMEOUT_MAX;
+    let timeout = fields.or_within("timeout", SignalSource::TIMEOUT, bounds);
+    let spec = word.read(fields, folder)?;
+    Some(SignalSource { spec, timeout })
+}
+
+impl Declared {
+    /// The sources of a fleet in the real world, whose signals are those of
+    /// `spec`. A signal that nothing reads is a problem of `fleet`, its table.
+    pub fn for_real(
+        self,
+        fleet: &mut Fields<'_>,
+        spec: &FleetSpec,
+    ) -> Option<BTreeMap<String, SignalSource>> {
+        let mut sound = true;
+        for signal in &spec.signals {
+            if self.0.contains_key(&signal.name) {
+                continue;
+            }
+            sound = false;
+            let words: Vec<&str> = WORDS.iter().map(|(word, _)| *word).collect();
+            let table = format!("{}.{}", fleet.path_of("signals"), signal.name);
+            let message = format!(
+                "nothing reads this signal, and the fleet uses it; write [{table}] with `source` \
+                 (one of {}) and its keys",
+                words.join(", ")
+            );
+            fleet.problem_at(table, message);
+        }
+        let sources = self
+            .0
+            .into_iter()
+            .map(|(name, source)| Some((name, source?)))
+            .collect::<Option<_>>()?;
+        sound.then_some(sources)
+    }
+
+    /// Reports every source: the signals of a simulated fleet are simulated.
+    pub fn for_simulated(self, fleet: &mut Fields<'_>) -> Option<BTreeMap<String, SignalSource>> {
+        for name in self.0.keys() {
+            let path = format!("{}.{name}.source", fleet.path_of("signals"));
+            let message = "a simulated fleet has simulated signals; remove `source` and its keys, \
+                           or name another provider";
+            fleet.problem_at(path, message);
+        }
+        self.0.is_empty().then(BTreeMap::new)
+    }
+}
+
+/// The text of `key`; `None` if it is not there, or is empty or wrong, which
+/// is reported.
+pub(super) fn text(fields: &mut Fields<'_>, key: &str) -> Option<String> {
+    let text = fields.optional::<String>(key)?;
+    if text.is_empty() {
+        fields.problem(key, "is empty; write it, or remove the key");
+        return None;
+    }
+    Some(text)
+}
+
+/// A URL with a host and one of `schemes`.
+///
+/// # Errors
+/// What is wrong with it; never with a part of it, which may be a password.
+pub(super) fn parse_url(text: &str, schemes: &[&str]) -> Result<Url, String> {
+    let begins = schemes.join("://\" or \"");
+    let how = format!("write one that begins with \"{begins}://\"");
+    let url = Url::parse(text).map_err(|error| format!("is no URL ({error}); {how}"))?;
+    if !schemes.contains(&url.scheme()) {
+        return Err(format!("is no URL that can be used here; {how}"));
+    }
+    if url.host_str().is_none_or(str::is_empty) {
+        return Err(format!("names no host; {how} and a host"));
+    }
+    if url.password().is_some() || !url.username().is_empty() {
+        return Err("has a user or password in it; write them as `user` and `password`".to_owned());
+    }
+    Ok(url)
+}
