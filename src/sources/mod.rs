@@ -8,11 +8,15 @@
 //! **Invariant:** no secret is in a spec, a reading, an error or a log; a spec
 //! only says where its secrets are ([`secret::Secret`]).
 
+#[cfg(feature = "aws")]
+mod aws;
+pub mod cloudwatch;
 mod gather;
 mod number;
 mod redis;
 pub mod secret;
 mod spec;
+pub mod sqs;
 mod tls;
 
 use std::collections::BTreeMap;
@@ -24,7 +28,11 @@ use windlass_policies::ports::MetricSource;
 use windlass_policies::signal::{Absence, Reading, Readings, SignalSpec};
 use windlass_policies::units::Timestamp;
 
+#[cfg(feature = "aws")]
+pub use self::aws::AwsSources;
+use self::cloudwatch::CloudWatchSpec;
 pub use self::redis::{RedisCount, RedisSpec, ScoreUnit, StreamPart};
+use self::sqs::SqsSpec;
 pub use spec::{Declared, SignalSource, SourceSpec, read_signals};
 
 /// The sources of one fleet's signals, connected when they are first read.
@@ -36,40 +44,98 @@ pub struct Sources {
 /// time, and drops it when anything went wrong.
 enum Reader {
     Redis(redis::Reader),
+    #[cfg(feature = "aws")]
+    Aws(aws::Reader),
+    /// There is nobody to ask, and why.
+    Missing(&'static str),
 }
 
 impl Reader {
-    fn new(spec: &SourceSpec) -> Self {
+    fn new(spec: &SourceSpec, shared: &Shared) -> Self {
         match spec {
             SourceSpec::Redis(spec) => Self::Redis(redis::Reader::new(spec)),
+            SourceSpec::CloudWatch(spec) => shared.cloudwatch(spec),
+            SourceSpec::Sqs(spec) => shared.queue(spec),
         }
     }
 
     /// May be dropped before it is done, when its time is over; the next call
     /// must then work as the first.
-    async fn read(&self, now: Timestamp) -> Reading {
+    #[cfg_attr(
+        not(feature = "aws"),
+        expect(unused_variables, reason = "only readers of AWS look at the signal")
+    )]
+    async fn read(&self, signal: &SignalSpec, now: Timestamp) -> Reading {
         match self {
             Self::Redis(reader) => reader.read(now).await,
+            #[cfg(feature = "aws")]
+            Self::Aws(reader) => reader.read(signal, now).await,
+            Self::Missing(why) => unreachable_because(*why),
         }
+    }
+}
+
+/// What the sources of all fleets share.
+#[derive(Clone, Debug, Default)]
+pub struct Shared {
+    /// AWS, if any fleet reads there.
+    #[cfg(feature = "aws")]
+    pub aws: Option<AwsSources>,
+}
+
+#[cfg(feature = "aws")]
+impl Shared {
+    const NO_AWS: &'static str = "no client of AWS was opened for it";
+
+    fn cloudwatch(&self, spec: &CloudWatchSpec) -> Reader {
+        match &self.aws {
+            Some(aws) => Reader::Aws(aws::Reader::CloudWatch(aws.clone(), spec.clone())),
+            None => Reader::Missing(Self::NO_AWS),
+        }
+    }
+
+    fn queue(&self, spec: &SqsSpec) -> Reader {
+        match &self.aws {
+            Some(aws) => Reader::Aws(aws::Reader::of_queue(aws, spec)),
+            None => Reader::Missing(Self::NO_AWS),
+        }
+    }
+}
+
+#[cfg(not(feature = "aws"))]
+impl Shared {
+    const NO_AWS: &'static str = "this windlass was built without AWS";
+
+    #[expect(clippy::unused_self, reason = "the same call with and without AWS")]
+    fn cloudwatch(&self, _spec: &CloudWatchSpec) -> Reader {
+        Reader::Missing(Self::NO_AWS)
+    }
+
+    #[expect(clippy::unused_self, reason = "the same call with and without AWS")]
+    fn queue(&self, _spec: &SqsSpec) -> Reader {
+        Reader::Missing(Self::NO_AWS)
     }
 }
 
 impl Sources {
     /// The sources of `specs`, by signal. Nothing is contacted yet.
-    pub fn new(specs: &BTreeMap<String, SignalSource>) -> Self {
+    pub fn new(specs: &BTreeMap<String, SignalSource>, shared: &Shared) -> Self {
         let reader = |(name, source): (&String, &SignalSource)| {
-            (name.clone(), (source.timeout, Reader::new(&source.spec)))
+            (
+                name.clone(),
+                (source.timeout, Reader::new(&source.spec, shared)),
+            )
         };
         Self {
             readers: specs.iter().map(reader).collect(),
         }
     }
 
-    async fn read_one(&self, name: &str, now: Timestamp) -> Reading {
-        let Some((longest, reader)) = self.readers.get(name) else {
+    async fn read_one(&self, signal: &SignalSpec, now: Timestamp) -> Reading {
+        let Some((longest, reader)) = self.readers.get(&signal.name) else {
             return Reading::Absent(Absence::NoSource);
         };
-        timeout(*longest, reader.read(now))
+        timeout(*longest, reader.read(signal, now))
             .await
             .unwrap_or_else(|_elapsed| {
                 unreachable_because(format!("no answer within {}", duration_text(*longest)))
@@ -80,8 +146,8 @@ impl Sources {
 impl MetricSource for Sources {
     async fn read(&self, signals: &[SignalSpec], now: Timestamp) -> Readings {
         let reading = |signal| async move {
-            let SignalSpec { name, .. }: &SignalSpec = signal;
-            (name, self.read_one(name, now).await)
+            let signal: &SignalSpec = signal;
+            (&signal.name, self.read_one(signal, now).await)
         };
         let mut readings = Readings::new();
         for (name, reading) in gather::all(signals.iter().map(reading)).await {

@@ -9,8 +9,10 @@ use windlass_policies::fields::Fields;
 use windlass_policies::signal::{SignalKind, SignalSpec};
 use windlass_policies::spec::{FleetSpec, read_signal_of};
 
+use super::cloudwatch::{self, CloudWatchSpec};
 use super::redis::{self, RedisSpec};
 use super::secret::Secret;
+use super::sqs::{self, SqsSpec};
 
 /// Where one signal is read, and how long that may take.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,21 +28,33 @@ pub struct SignalSource {
 pub enum SourceSpec {
     /// A list, stream, sorted set or hash in Redis.
     Redis(RedisSpec),
+    /// A statistic of a metric in Amazon CloudWatch, or a formula of several.
+    CloudWatch(CloudWatchSpec),
+    /// A number of an Amazon SQS queue.
+    Sqs(SqsSpec),
 }
 
 /// The word of each source, in the order they are listed to people.
 #[derive(Clone, Copy)]
 enum Word {
     Redis,
+    CloudWatch,
+    Sqs,
 }
 
-const WORDS: [(&str, Word); 1] = [("redis", Word::Redis)];
+const WORDS: [(&str, Word); 3] = [
+    ("redis", Word::Redis),
+    ("cloudwatch", Word::CloudWatch),
+    ("sqs", Word::Sqs),
+];
 
 impl Word {
     /// Reads the source's own keys, beside `source`.
     fn read(self, fields: &mut Fields<'_>, folder: &Path) -> Option<SourceSpec> {
         match self {
             Self::Redis => redis::read_spec(fields, folder).map(SourceSpec::Redis),
+            Self::CloudWatch => cloudwatch::read_spec(fields).map(SourceSpec::CloudWatch),
+            Self::Sqs => sqs::read_spec(fields).map(SourceSpec::Sqs),
         }
     }
 }
@@ -50,6 +64,16 @@ impl SourceSpec {
     pub fn kind(&self) -> Option<SignalKind> {
         match self {
             Self::Redis(spec) => spec.kind(),
+            Self::CloudWatch(_) => None,
+            Self::Sqs(spec) => Some(spec.kind()),
+        }
+    }
+
+    /// Why what it gives is no number of `kind`, where that can be told.
+    fn misfit(&self, kind: SignalKind) -> Option<String> {
+        match self {
+            Self::CloudWatch(spec) => spec.misfit(kind),
+            Self::Redis(_) | Self::Sqs(_) => None,
         }
     }
 
@@ -57,6 +81,8 @@ impl SourceSpec {
     pub fn secrets(&self) -> Vec<&Secret> {
         match self {
             Self::Redis(spec) => spec.password.iter().collect(),
+            // Whoever asks AWS is found in the usual chain of credentials.
+            Self::CloudWatch(_) | Self::Sqs(_) => Vec::new(),
         }
     }
 }
@@ -86,10 +112,17 @@ pub fn read_signals(fleet: &mut Fields<'_>, folder: &Path) -> (Vec<SignalSpec>, 
             .iter()
             .flatten()
             .find_map(|source| source.spec.kind());
+        let signal = read_signal_of(name, table, given);
+        if let (Some(Some(source)), Some(signal)) = (&source, &signal)
+            && let Some(message) = source.spec.misfit(signal.kind)
+        {
+            table.problem("source", message);
+            return None;
+        }
         if let Some(source) = source {
             declared.0.insert(name.to_owned(), source);
         }
-        read_signal_of(name, table, given)
+        signal
     });
     (signals, declared)
 }
