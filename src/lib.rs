@@ -7,6 +7,7 @@
 use std::error::Error;
 use std::fmt;
 
+pub mod aws;
 pub mod bench;
 pub mod cli;
 pub mod clock;

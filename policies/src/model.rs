@@ -356,6 +356,10 @@ pub enum FleetError {
     /// Buy elsewhere or later; it did not happen.
     #[error("no capacity")]
     NoCapacity,
+    /// Nobody could be asked, or nobody answered a question: ask again; it did
+    /// not happen.
+    #[error("unreachable: {0}")]
+    Unreachable(String),
     /// The named thing is not there.
     #[error("not found")]
     NotFound,

@@ -181,6 +181,7 @@ fn launched(done: &Done) -> Option<(&LaunchToken, usize)> {
             | Outcome::Failed(
                 FleetError::Throttled
                 | FleetError::NoCapacity
+                | FleetError::Unreachable(_)
                 | FleetError::NotFound
                 | FleetError::NotPermitted(_)
                 | FleetError::LimitReached(_)

@@ -1,0 +1,18 @@
+//! AWS: what its settings are, how it is asked, how often, and what its
+//! answers mean.
+//!
+//! The settings are read in every build, so that `windlass check` understands
+//! a file whose fleets need AWS. All else needs the feature `aws`.
+
+pub mod settings;
+
+#[cfg(feature = "aws")]
+pub mod budget;
+#[cfg(feature = "aws")]
+pub mod client;
+#[cfg(feature = "aws")]
+pub mod codes;
+#[cfg(feature = "aws")]
+pub mod errors;
+#[cfg(all(test, feature = "aws"))]
+pub(crate) mod testing;
