@@ -12,7 +12,11 @@
 mod aws;
 pub mod cloudwatch;
 mod gather;
+mod http;
+mod http_json;
 mod number;
+mod postgres;
+mod prometheus;
 mod redis;
 pub mod secret;
 mod spec;
@@ -20,6 +24,7 @@ pub mod sqs;
 mod tls;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -31,6 +36,10 @@ use windlass_policies::units::Timestamp;
 #[cfg(feature = "aws")]
 pub use self::aws::AwsSources;
 use self::cloudwatch::CloudWatchSpec;
+pub use self::http::{HeaderText, HttpSpec, Login};
+pub use self::http_json::HttpJsonSpec;
+pub use self::postgres::PostgresSpec;
+pub use self::prometheus::{PrometheusRange, PrometheusSpec};
 pub use self::redis::{RedisCount, RedisSpec, ScoreUnit, StreamPart};
 use self::sqs::SqsSpec;
 pub use spec::{Declared, SignalSource, SourceSpec, read_signals};
@@ -43,6 +52,9 @@ pub struct Sources {
 /// What asks one source for one signal. Each keeps its connection for the next
 /// time, and drops it when anything went wrong.
 enum Reader {
+    HttpJson(http_json::Reader),
+    Postgres(postgres::Reader),
+    Prometheus(prometheus::Reader),
     Redis(redis::Reader),
     #[cfg(feature = "aws")]
     Aws(aws::Reader),
@@ -51,8 +63,13 @@ enum Reader {
 }
 
 impl Reader {
-    fn new(spec: &SourceSpec, shared: &Shared) -> Self {
-        match spec {
+    fn new(source: &SignalSource, shared: &Shared) -> Self {
+        match &source.spec {
+            SourceSpec::HttpJson(spec) => Self::HttpJson(http_json::Reader::new(spec)),
+            SourceSpec::Postgres(spec) => {
+                Self::Postgres(postgres::Reader::new(spec, source.timeout))
+            }
+            SourceSpec::Prometheus(spec) => Self::Prometheus(prometheus::Reader::new(spec)),
             SourceSpec::Redis(spec) => Self::Redis(redis::Reader::new(spec)),
             SourceSpec::CloudWatch(spec) => shared.cloudwatch(spec),
             SourceSpec::Sqs(spec) => shared.queue(spec),
@@ -67,6 +84,9 @@ impl Reader {
     )]
     async fn read(&self, signal: &SignalSpec, now: Timestamp) -> Reading {
         match self {
+            Self::HttpJson(reader) => reader.read(now).await,
+            Self::Postgres(reader) => reader.read(now).await,
+            Self::Prometheus(reader) => reader.read(now).await,
             Self::Redis(reader) => reader.read(now).await,
             #[cfg(feature = "aws")]
             Self::Aws(reader) => reader.read(signal, now).await,
@@ -117,14 +137,17 @@ impl Shared {
     }
 }
 
+impl fmt::Debug for Sources {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_set().entries(self.readers.keys()).finish()
+    }
+}
+
 impl Sources {
     /// The sources of `specs`, by signal. Nothing is contacted yet.
     pub fn new(specs: &BTreeMap<String, SignalSource>, shared: &Shared) -> Self {
         let reader = |(name, source): (&String, &SignalSource)| {
-            (
-                name.clone(),
-                (source.timeout, Reader::new(&source.spec, shared)),
-            )
+            (name.clone(), (source.timeout, Reader::new(source, shared)))
         };
         Self {
             readers: specs.iter().map(reader).collect(),

@@ -35,7 +35,7 @@ pub(super) fn parse_time(text: &str) -> Result<Timestamp, String> {
 pub(super) fn epoch_secs(secs: f64) -> Result<Timestamp, String> {
     // The last second of the year 9999: what lies beyond is in another unit.
     const LAST: f64 = 253_402_300_799.0;
-    if !(secs >= 0.0 && secs <= LAST) {
+    if !(0.0..=LAST).contains(&secs) {
         return Err(format!("{secs} is no time in seconds since 1970"));
     }
     #[expect(

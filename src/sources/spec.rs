@@ -10,6 +10,9 @@ use windlass_policies::signal::{SignalKind, SignalSpec};
 use windlass_policies::spec::{FleetSpec, read_signal_of};
 
 use super::cloudwatch::{self, CloudWatchSpec};
+use super::http_json::{self, HttpJsonSpec};
+use super::postgres::{self, PostgresSpec};
+use super::prometheus::{self, PrometheusSpec};
 use super::redis::{self, RedisSpec};
 use super::secret::Secret;
 use super::sqs::{self, SqsSpec};
@@ -26,6 +29,12 @@ pub struct SignalSource {
 /// What is asked for a signal: one variant per source.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SourceSpec {
+    /// A number in a JSON document.
+    HttpJson(HttpJsonSpec),
+    /// A query in `PostgreSQL`.
+    Postgres(PostgresSpec),
+    /// A query in Prometheus.
+    Prometheus(PrometheusSpec),
     /// A list, stream, sorted set or hash in Redis.
     Redis(RedisSpec),
     /// A statistic of a metric in Amazon CloudWatch, or a formula of several.
@@ -37,14 +46,20 @@ pub enum SourceSpec {
 /// The word of each source, in the order they are listed to people.
 #[derive(Clone, Copy)]
 enum Word {
+    HttpJson,
+    Postgres,
+    Prometheus,
     Redis,
     CloudWatch,
     Sqs,
 }
 
-const WORDS: [(&str, Word); 3] = [
-    ("redis", Word::Redis),
+const WORDS: [(&str, Word); 6] = [
     ("cloudwatch", Word::CloudWatch),
+    ("http_json", Word::HttpJson),
+    ("postgres", Word::Postgres),
+    ("prometheus", Word::Prometheus),
+    ("redis", Word::Redis),
     ("sqs", Word::Sqs),
 ];
 
@@ -52,6 +67,9 @@ impl Word {
     /// Reads the source's own keys, beside `source`.
     fn read(self, fields: &mut Fields<'_>, folder: &Path) -> Option<SourceSpec> {
         match self {
+            Self::HttpJson => http_json::read_spec(fields, folder).map(SourceSpec::HttpJson),
+            Self::Postgres => postgres::read_spec(fields, folder).map(SourceSpec::Postgres),
+            Self::Prometheus => prometheus::read_spec(fields, folder).map(SourceSpec::Prometheus),
             Self::Redis => redis::read_spec(fields, folder).map(SourceSpec::Redis),
             Self::CloudWatch => cloudwatch::read_spec(fields).map(SourceSpec::CloudWatch),
             Self::Sqs => sqs::read_spec(fields).map(SourceSpec::Sqs),
@@ -63,8 +81,10 @@ impl SourceSpec {
     /// What kind of number it gives, where the source itself decides that.
     pub fn kind(&self) -> Option<SignalKind> {
         match self {
+            Self::CloudWatch(_) | Self::HttpJson(_) | Self::Postgres(_) | Self::Prometheus(_) => {
+                None
+            }
             Self::Redis(spec) => spec.kind(),
-            Self::CloudWatch(_) => None,
             Self::Sqs(spec) => Some(spec.kind()),
         }
     }
@@ -73,13 +93,20 @@ impl SourceSpec {
     fn misfit(&self, kind: SignalKind) -> Option<String> {
         match self {
             Self::CloudWatch(spec) => spec.misfit(kind),
-            Self::Redis(_) | Self::Sqs(_) => None,
+            Self::HttpJson(_)
+            | Self::Postgres(_)
+            | Self::Prometheus(_)
+            | Self::Redis(_)
+            | Self::Sqs(_) => None,
         }
     }
 
     /// Every secret it needs.
     pub fn secrets(&self) -> Vec<&Secret> {
         match self {
+            Self::HttpJson(spec) => spec.http.secrets(),
+            Self::Prometheus(spec) => spec.http.secrets(),
+            Self::Postgres(spec) => spec.password.iter().collect(),
             Self::Redis(spec) => spec.password.iter().collect(),
             // Whoever asks AWS is found in the usual chain of credentials.
             Self::CloudWatch(_) | Self::Sqs(_) => Vec::new(),
@@ -162,12 +189,15 @@ impl Declared {
             );
             fleet.problem_at(table, message);
         }
-        let sources = self
-            .0
-            .into_iter()
+        self.all().filter(|_| sound)
+    }
+
+    /// The sources that were read; `None` if one of them is wrong.
+    pub fn all(self) -> Option<BTreeMap<String, SignalSource>> {
+        let sources = self.0.into_iter();
+        sources
             .map(|(name, source)| Some((name, source?)))
-            .collect::<Option<_>>()?;
-        sound.then_some(sources)
+            .collect()
     }
 
     /// Reports every source: the signals of a simulated fleet are simulated.
