@@ -1,5 +1,10 @@
 //! The whole configuration file, to fleets that are checked and complete.
 //! `check` and `run` read it with the same code.
+//!
+//! Each provider's table is read in a file of its own.
+
+pub mod process;
+mod simulated;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use windlass_policies::fields::{Document, Fields};
+use windlass_policies::model::Offering;
 use windlass_policies::policy::NamedPolicy;
 use windlass_policies::policy_file::{self, PolicyFile};
 use windlass_policies::presets;
@@ -17,10 +23,12 @@ use windlass_policies::spec::{
     FleetParts, FleetSpec, PoliciesAt, assemble, override_signals, parse_fleet_name, read_drain,
     read_interval, read_limits, read_objective, read_policies,
 };
-use windlass_simulator::scenario::{BUILT_IN, Scenario};
+use windlass_simulator::scenario::BUILT_IN;
 
-use crate::chain;
+use crate::aws::settings::AwsSettings;
 use crate::sources::{self, SignalSource};
+pub use process::ProcessSettings;
+pub use simulated::Simulated;
 
 /// The configuration that is used when none is named: it runs as it stands.
 pub const EXAMPLE: &str = include_str!("../config.example.toml");
@@ -33,14 +41,13 @@ const DAY: Duration = Duration::from_hours(24);
 /// A month: long enough to look into what happened before the holidays.
 const KEEP_DEFAULT: Duration = Duration::from_hours(30 * 24);
 
-/// Beyond this a simulated minute is shorter than a cycle takes.
-const SPEED_MAX: u32 = 100_000;
-
 /// Everything a file says.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// Where history is written.
     pub store: StoreConfig,
+    /// How AWS is reached.
+    pub aws: AwsSettings,
     /// What is controlled, sorted by name; at least one.
     pub fleets: Vec<Fleet>,
 }
@@ -70,12 +77,39 @@ pub struct Fleet {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Provider {
     /// A cloud inside windlass.
-    Simulated {
-        /// The world.
-        scenario: Box<Scenario>,
-        /// How many times faster than real time it runs.
-        speed: u32,
-    },
+    Simulated(Simulated),
+    /// This machine, whose processes they are.
+    Process(ProcessSettings),
+}
+
+impl Provider {
+    /// What can be bought there; at least one.
+    pub fn offerings(&self) -> Vec<Offering> {
+        match self {
+            Self::Simulated(simulated) => vec![simulated.scenario.offering()],
+            Self::Process(settings) => vec![settings.offering()],
+        }
+    }
+}
+
+/// The word for each provider, which its table is called after too.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Simulated,
+    Process,
+}
+
+/// In the order in which they are listed to people.
+const KINDS: [(&str, Kind); 2] = [("simulated", Kind::Simulated), ("process", Kind::Process)];
+
+impl Kind {
+    /// Reads the provider's own table.
+    fn read(self, table: &mut Fields<'_>, folder: &Path) -> Option<Provider> {
+        match self {
+            Self::Simulated => simulated::read(table, folder).map(Provider::Simulated),
+            Self::Process => process::read(table, folder).map(Provider::Process),
+        }
+    }
 }
 
 /// Why there is no configuration.
@@ -130,6 +164,7 @@ impl Config {
     pub fn parse(text: &str, folder: &Path) -> Result<Self, Problems> {
         Document::parse(text)?.read(|fields| {
             let store = fields.table_or_empty("store", |store| Some(read_store(store, folder)));
+            let aws = AwsSettings::read(fields, folder);
             let fleets =
                 fields.named_tables("fleet", |name, fleet| read_fleet(fleet, name, folder));
             // A fleet that is there and wrong has been reported already.
@@ -146,6 +181,7 @@ impl Config {
             }
             Some(Self {
                 store: store?,
+                aws,
                 fleets,
             })
         })
@@ -181,11 +217,10 @@ fn read_fleet(fleet: &mut Fields<'_>, name: &str, folder: &Path) -> Option<Fleet
     let drain = read_drain(fleet);
     let objective = read_objective(fleet);
     let (provider, source) = (provider?, source?);
-    let Provider::Simulated { scenario, .. } = &provider;
     let parts = FleetParts {
         name: named.ok()?,
         interval,
-        offerings: vec![scenario.offering()],
+        offerings: provider.offerings(),
         signals: source.signals,
         policies: source.policies,
         policies_at: source.at,
@@ -194,8 +229,11 @@ fn read_fleet(fleet: &mut Fields<'_>, name: &str, folder: &Path) -> Option<Fleet
         objective,
     };
     let spec = assemble(fleet, parts);
-    let sources = match &provider {
-        Provider::Simulated { .. } => sources.for_simulated(fleet),
+    let sources = match (&provider, &spec) {
+        (Provider::Simulated(_), _) => sources.for_simulated(fleet),
+        (Provider::Process(_), Some(spec)) => sources.for_real(fleet, spec),
+        // Which signals it would have is not known.
+        (Provider::Process(_), None) => None,
     };
     Some(Fleet {
         spec: spec?,
@@ -204,42 +242,22 @@ fn read_fleet(fleet: &mut Fields<'_>, name: &str, folder: &Path) -> Option<Fleet
     })
 }
 
-/// What owns the instances; without a word for it the rest of the fleet is
-/// still looked at.
+/// What owns the instances. The table of another provider is a mistake; if the
+/// provider is not known, every table that is there is looked at.
 fn read_provider(fleet: &mut Fields<'_>, folder: &Path) -> Option<Provider> {
-    #[derive(Clone, Copy)]
-    enum Kind {
-        Simulated,
-    }
-    let kind = fleet.required_word("provider", &[("simulated", Kind::Simulated)]);
-    let simulated = fleet.table_or_empty("simulated", |simulated| {
-        let what = "a scenario file, or one that is built in, such as \"builtin:web-week\"";
-        let scenario = simulated.required::<String>("scenario", what);
-        let speed = simulated.or_within("speed", 1, 1..=SPEED_MAX);
-        let name = scenario?;
-        if name.is_empty() {
-            simulated.problem("scenario", format!("is empty; write {what}"));
-            return None;
+    let kind = fleet.required_word("provider", &KINDS);
+    let mut provider = None;
+    for (word, of) in KINDS {
+        if kind == Some(of) {
+            provider = fleet.table_or_empty(word, |table| of.read(table, folder));
+        } else if kind.is_none() {
+            let _looked_at = fleet.table(word, |table| of.read(table, folder));
+        } else if fleet.raw(word).is_some() {
+            let message = format!("belongs to provider = \"{word}\"; remove it, or write that");
+            fleet.problem(word, message);
         }
-        let opened = if name.starts_with(BUILT_IN) {
-            Scenario::open(&name)
-        } else {
-            Scenario::open_file(&folder.join(&name))
-        };
-        match opened {
-            Ok(scenario) => Some(Provider::Simulated {
-                scenario: Box::new(scenario),
-                speed,
-            }),
-            Err(error) => {
-                simulated.problem("scenario", chain(&error).to_string());
-                None
-            }
-        }
-    });
-    match kind? {
-        Kind::Simulated => simulated,
     }
+    provider
 }
 
 /// A fleet's policies and signals, wherever they stand.

@@ -6,7 +6,7 @@
 //! A stop waits for the cycle in hand.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,19 +17,19 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, info, warn};
 
 use windlass_policies::memory::Memory;
-use windlass_policies::model::{Action, Epoch, FleetError, Outcome, Reason};
+use windlass_policies::model::{Action, FleetError, Outcome, Reason};
 use windlass_policies::policy::{Policy, Until};
 use windlass_policies::ports::{Clock, FleetProvider, MetricSource, Record, Store, StoreError};
 use windlass_policies::reconcile::{Cycle, Mode, Ports, reconcile};
 use windlass_policies::spec::FleetSpec;
 use windlass_policies::units::Timestamp;
-use windlass_simulator::scenario::{Scenario, ScenarioError};
 
 use crate::chain;
 use crate::clock;
-use crate::config::{Config, Fleet, Provider};
-use crate::fleets::simulated::{CloudError, SimulatedFleet};
+use crate::config::{Config, Fleet};
+use crate::fleets::{AnyFleet, AnyMetrics, FleetOpenError, Opening};
 use crate::schedule::{Scheduler, Wake};
+use crate::sources::{Shared, SharedError};
 use crate::store::{OpenError, SqliteStore};
 
 /// Why the daemon could not start, or could not go on.
@@ -41,27 +41,21 @@ pub enum DaemonError {
     /// The store cannot be read.
     #[error("cannot go on from what was written")]
     Tail(#[from] StoreError),
-    /// The simulated world cannot be made.
-    #[error("cannot simulate the fleet `{fleet}`")]
-    Scenario {
+    /// What owns a fleet's instances cannot be used.
+    #[error("cannot use the provider of the fleet `{fleet}`")]
+    Fleet {
         /// Which fleet.
         fleet: String,
         /// Why.
         #[source]
-        source: ScenarioError,
-    },
-    /// The simulated cloud cannot be opened.
-    #[error("cannot simulate the fleet `{fleet}`")]
-    Cloud {
-        /// Which fleet.
-        fleet: String,
-        /// Why.
-        #[source]
-        source: CloudError,
+        source: FleetOpenError,
     },
     /// The system would not start a runtime, or tell us of signals.
     #[error("cannot start the daemon")]
     System(#[source] std::io::Error),
+    /// What all sources share cannot be used.
+    #[error("cannot read signals")]
+    Sources(#[from] SharedError),
     /// The scheduler would not start.
     #[error("cannot schedule upkeep and nudges")]
     Scheduler(#[from] tokio_cron_scheduler::JobSchedulerError),
@@ -85,12 +79,14 @@ pub fn run(config: &Config, mode: Mode, once: bool) -> Result<End, DaemonError> 
     };
     let store = Rc::new(SqliteStore::open(&config.store.path, clock::now())?);
     info!(store = %config.store.path.display(), epoch = store.epoch().0, fleets = config.fleets.len(), "started");
-    let mut controlled = Vec::new();
-    for fleet in &config.fleets {
-        controlled.push(Controlled::open(fleet, &config.store.path, &store)?);
-    }
-    let control = control(config, store, controlled, signals, mode, once);
-    let end = LocalSet::new().block_on(&runtime, control)?;
+    let end = LocalSet::new().block_on(&runtime, async {
+        let shared = Shared::open(config).await?;
+        let mut controlled = Vec::new();
+        for fleet in &config.fleets {
+            controlled.push(Controlled::open(fleet, &config.store.path, &store, &shared).await?);
+        }
+        control(config, store, controlled, signals, mode, once).await
+    })?;
     info!("stopped");
     Ok(end)
 }
@@ -99,28 +95,41 @@ pub fn run(config: &Config, mode: Mode, once: bool) -> Result<End, DaemonError> 
 struct Controlled {
     spec: FleetSpec,
     memory: Memory,
-    cloud: SimulatedFleet,
-    speed: u32,
+    fleet: AnyFleet,
+    metrics: AnyMetrics,
     nudge: Arc<Notify>,
 }
 
 impl Controlled {
-    fn open(fleet: &Fleet, store_path: &Path, store: &SqliteStore) -> Result<Self, DaemonError> {
-        let name = &fleet.spec.name;
-        let tail = store.tail(name)?;
-        let memory = Memory::rebuild(&fleet.spec, store.store_id(), store.epoch(), &tail);
+    async fn open(
+        fleet: &Fleet,
+        store_path: &Path,
+        store: &SqliteStore,
+        shared: &Shared,
+    ) -> Result<Self, DaemonError> {
+        let spec = fleet.spec.clone();
+        let tail = store.tail(&spec.name)?;
+        let memory = Memory::rebuild(&spec, store.store_id(), store.epoch(), &tail);
         let latest = latest(&tail);
         if let Some(at) = latest {
-            info!(fleet = %name, cycle = memory.cycle, %at, "going on from what was written");
+            info!(fleet = %spec.name, cycle = memory.cycle, %at, "going on from what was written");
         }
-        let Provider::Simulated { scenario, speed } = &fleet.provider;
-        let cloud = open_cloud(fleet, scenario, *speed, store_path, latest, store.epoch())?;
-        let spec = fleet.spec.clone();
+        let opening = Opening {
+            store_path,
+            store_id: store.store_id(),
+            epoch: store.epoch(),
+            latest,
+        };
+        let failed = |source| DaemonError::Fleet {
+            fleet: spec.name.clone(),
+            source,
+        };
+        let opened = AnyFleet::open(fleet, opening).await.map_err(failed)?;
         Ok(Self {
+            metrics: opened.metrics(fleet, shared),
             spec,
             memory,
-            cloud,
-            speed: *speed,
+            fleet: opened,
             nudge: Arc::new(Notify::new()),
         })
     }
@@ -134,15 +143,15 @@ impl Controlled {
         stop: watch::Receiver<bool>,
     ) -> End {
         let ports = Ports {
-            clock: &self.cloud,
-            metrics: &self.cloud,
-            provider: &self.cloud,
+            clock: &self.fleet,
+            metrics: &self.metrics,
+            provider: &self.fleet,
             store: &*store,
         };
         let fleet = Loop {
             spec: &self.spec,
             mode,
-            speed: self.speed,
+            speed: self.fleet.speed(),
             once,
             nudge: &self.nudge,
             stop,
@@ -153,7 +162,7 @@ impl Controlled {
     /// When its schedules open or close a window. A fleet that lives faster
     /// than the clock on the wall is not woken by that.
     fn wakes(&self) -> Vec<Wake> {
-        if self.speed != 1 {
+        if self.fleet.speed() != 1 {
             return Vec::new();
         }
         let schedules = self
@@ -194,40 +203,6 @@ fn latest(tail: &[Record]) -> Option<Timestamp> {
         Record::Planned { .. } => None,
     });
     times.max()
-}
-
-fn open_cloud(
-    fleet: &Fleet,
-    scenario: &Scenario,
-    speed: u32,
-    store_path: &Path,
-    latest: Option<Timestamp>,
-    epoch: Epoch,
-) -> Result<SimulatedFleet, DaemonError> {
-    let name = &fleet.spec.name;
-    let failed = |source| DaemonError::Scenario {
-        fleet: name.clone(),
-        source,
-    };
-    let trace = scenario.read_trace().map_err(failed)?;
-    let workload = scenario.build_workload(&trace).map_err(failed)?;
-    let world = scenario
-        .world(name, &workload, &fleet.spec.signals, true)
-        .map_err(failed)?;
-    let path = cloud_path(store_path, name);
-    let world_name = scenario.fingerprint();
-    SimulatedFleet::open(&path, &world_name, world, speed, latest, epoch).map_err(|source| {
-        DaemonError::Cloud {
-            fleet: name.clone(),
-            source,
-        }
-    })
-}
-
-/// Where the simulated cloud of `fleet` keeps itself: beside the store.
-fn cloud_path(store: &Path, fleet: &str) -> PathBuf {
-    let stem = store.file_stem().unwrap_or_default().to_string_lossy();
-    store.with_file_name(format!("{stem}.{fleet}.cloud.db"))
 }
 
 async fn control(
@@ -403,7 +378,9 @@ fn next_due(due: Instant, interval: Duration, now: Instant) -> Instant {
 
 fn taken_over(cycle: &Cycle) -> bool {
     let stale = Outcome::Failed(FleetError::StaleEpoch);
-    cycle.done.iter().any(|(_, outcome)| *outcome == stale)
+    // Some providers refuse even to show a fleet to an older writer.
+    cycle.seen.fleet == Err(FleetError::StaleEpoch)
+        || cycle.done.iter().any(|(_, outcome)| *outcome == stale)
 }
 
 /// One line for the decision, and one for each action that failed.

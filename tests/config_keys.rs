@@ -546,7 +546,6 @@ fn contradictions_are_told_with_what_to_change() {
         fleets.toml:8: fleet.web.limits.max: missing; write the most instances the fleet may have, such as 20
         fleets.toml:8: fleet.web.limits.max_usd_per_hour: missing; write the most the fleet may cost an hour in dollars, such as 3.40
         fleets.toml:8: fleet.web.provider: missing; write one of "simulated"
-        fleets.toml:8: fleet.web.simulated.scenario: missing; write a scenario file, or one that is built in, such as "builtin:web-week"
         # no TOML
         fleets.toml:2: not TOML: unclosed table, expected `]`
         # a key twice

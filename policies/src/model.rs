@@ -51,6 +51,11 @@ impl LaunchToken {
         )))
     }
 
+    /// The token that a provider kept as text.
+    pub fn from_text(text: &str) -> Self {
+        Self(Arc::from(text))
+    }
+
     /// The token as text.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -186,7 +186,10 @@ fn exit_of(error: &ScenarioError) -> Exit {
 /// built in is known to be sound.
 fn unusable_world(config: &Config) -> Option<(&Fleet, ScenarioError)> {
     config.fleets.iter().find_map(|fleet| {
-        let Provider::Simulated { scenario, .. } = &fleet.provider;
+        let scenario = match &fleet.provider {
+            Provider::Simulated(simulated) => &simulated.scenario,
+            Provider::Process(_) => return None,
+        };
         match scenario.trace {
             TraceFile::Path(_) => Some((fleet, count_jobs(scenario).err()?)),
             TraceFile::Embedded(_) => None,

@@ -9,6 +9,7 @@ use windlass_policies::reconcile::Mode;
 use super::{Failure, config_of};
 use crate::daemon::{self, DaemonError, End};
 use crate::exit::Exit;
+use crate::fleets::FleetOpenError;
 
 /// Control the fleets of a configuration until told to stop
 #[derive(Debug, Args)]
@@ -60,11 +61,18 @@ impl From<DaemonError> for Failure {
     fn from(error: DaemonError) -> Self {
         match error {
             DaemonError::Open(error) => error.into(),
-            DaemonError::Scenario { .. } => Self::because(Exit::NoInput, "cannot start", error),
+            DaemonError::Fleet {
+                source: FleetOpenError::Scenario(_),
+                ..
+            } => Self::because(Exit::NoInput, "cannot start", error),
             DaemonError::Tail(_)
-            | DaemonError::Cloud { .. }
+            | DaemonError::Fleet {
+                source: FleetOpenError::Cloud(_) | FleetOpenError::Process(_),
+                ..
+            }
             | DaemonError::System(_)
-            | DaemonError::Scheduler(_) => Self::because(Exit::Unavailable, "cannot start", error),
+            | DaemonError::Scheduler(_)
+            | DaemonError::Sources(_) => Self::because(Exit::Unavailable, "cannot start", error),
         }
     }
 }

@@ -19,7 +19,9 @@ mod postgres;
 mod prometheus;
 mod redis;
 pub mod secret;
+mod shared;
 mod spec;
+mod sqlite;
 pub mod sqs;
 mod tls;
 
@@ -33,15 +35,13 @@ use windlass_policies::ports::MetricSource;
 use windlass_policies::signal::{Absence, Reading, Readings, SignalSpec};
 use windlass_policies::units::Timestamp;
 
-#[cfg(feature = "aws")]
-pub use self::aws::AwsSources;
-use self::cloudwatch::CloudWatchSpec;
 pub use self::http::{HeaderText, HttpSpec, Login};
 pub use self::http_json::HttpJsonSpec;
 pub use self::postgres::PostgresSpec;
 pub use self::prometheus::{PrometheusRange, PrometheusSpec};
 pub use self::redis::{RedisCount, RedisSpec, ScoreUnit, StreamPart};
-use self::sqs::SqsSpec;
+pub use self::sqlite::SqliteSpec;
+pub use shared::{Shared, SharedError};
 pub use spec::{Declared, SignalSource, SourceSpec, read_signals};
 
 /// The sources of one fleet's signals, connected when they are first read.
@@ -60,6 +60,7 @@ enum Reader {
     Aws(aws::Reader),
     /// There is nobody to ask, and why.
     Missing(&'static str),
+    Sqlite(sqlite::Reader),
 }
 
 impl Reader {
@@ -73,6 +74,7 @@ impl Reader {
             SourceSpec::Redis(spec) => Self::Redis(redis::Reader::new(spec)),
             SourceSpec::CloudWatch(spec) => shared.cloudwatch(spec),
             SourceSpec::Sqs(spec) => shared.queue(spec),
+            SourceSpec::Sqlite(spec) => Self::Sqlite(sqlite::Reader::new(spec, source.timeout)),
         }
     }
 
@@ -91,49 +93,8 @@ impl Reader {
             #[cfg(feature = "aws")]
             Self::Aws(reader) => reader.read(signal, now).await,
             Self::Missing(why) => unreachable_because(*why),
+            Self::Sqlite(reader) => reader.read(now).await,
         }
-    }
-}
-
-/// What the sources of all fleets share.
-#[derive(Clone, Debug, Default)]
-pub struct Shared {
-    /// AWS, if any fleet reads there.
-    #[cfg(feature = "aws")]
-    pub aws: Option<AwsSources>,
-}
-
-#[cfg(feature = "aws")]
-impl Shared {
-    const NO_AWS: &'static str = "no client of AWS was opened for it";
-
-    fn cloudwatch(&self, spec: &CloudWatchSpec) -> Reader {
-        match &self.aws {
-            Some(aws) => Reader::Aws(aws::Reader::CloudWatch(aws.clone(), spec.clone())),
-            None => Reader::Missing(Self::NO_AWS),
-        }
-    }
-
-    fn queue(&self, spec: &SqsSpec) -> Reader {
-        match &self.aws {
-            Some(aws) => Reader::Aws(aws::Reader::of_queue(aws, spec)),
-            None => Reader::Missing(Self::NO_AWS),
-        }
-    }
-}
-
-#[cfg(not(feature = "aws"))]
-impl Shared {
-    const NO_AWS: &'static str = "this windlass was built without AWS";
-
-    #[expect(clippy::unused_self, reason = "the same call with and without AWS")]
-    fn cloudwatch(&self, _spec: &CloudWatchSpec) -> Reader {
-        Reader::Missing(Self::NO_AWS)
-    }
-
-    #[expect(clippy::unused_self, reason = "the same call with and without AWS")]
-    fn queue(&self, _spec: &SqsSpec) -> Reader {
-        Reader::Missing(Self::NO_AWS)
     }
 }
 

@@ -15,6 +15,7 @@ use super::postgres::{self, PostgresSpec};
 use super::prometheus::{self, PrometheusSpec};
 use super::redis::{self, RedisSpec};
 use super::secret::Secret;
+use super::sqlite::{self, SqliteSpec};
 use super::sqs::{self, SqsSpec};
 
 /// Where one signal is read, and how long that may take.
@@ -41,6 +42,8 @@ pub enum SourceSpec {
     CloudWatch(CloudWatchSpec),
     /// A number of an Amazon SQS queue.
     Sqs(SqsSpec),
+    /// A query in an `SQLite` file.
+    Sqlite(SqliteSpec),
 }
 
 /// The word of each source, in the order they are listed to people.
@@ -50,16 +53,18 @@ enum Word {
     Postgres,
     Prometheus,
     Redis,
+    Sqlite,
     CloudWatch,
     Sqs,
 }
 
-const WORDS: [(&str, Word); 6] = [
+const WORDS: [(&str, Word); 7] = [
     ("cloudwatch", Word::CloudWatch),
     ("http_json", Word::HttpJson),
     ("postgres", Word::Postgres),
     ("prometheus", Word::Prometheus),
     ("redis", Word::Redis),
+    ("sqlite", Word::Sqlite),
     ("sqs", Word::Sqs),
 ];
 
@@ -73,6 +78,7 @@ impl Word {
             Self::Redis => redis::read_spec(fields, folder).map(SourceSpec::Redis),
             Self::CloudWatch => cloudwatch::read_spec(fields).map(SourceSpec::CloudWatch),
             Self::Sqs => sqs::read_spec(fields).map(SourceSpec::Sqs),
+            Self::Sqlite => sqlite::read_spec(fields, folder).map(SourceSpec::Sqlite),
         }
     }
 }
@@ -81,9 +87,11 @@ impl SourceSpec {
     /// What kind of number it gives, where the source itself decides that.
     pub fn kind(&self) -> Option<SignalKind> {
         match self {
-            Self::CloudWatch(_) | Self::HttpJson(_) | Self::Postgres(_) | Self::Prometheus(_) => {
-                None
-            }
+            Self::CloudWatch(_)
+            | Self::HttpJson(_)
+            | Self::Postgres(_)
+            | Self::Prometheus(_)
+            | Self::Sqlite(_) => None,
             Self::Redis(spec) => spec.kind(),
             Self::Sqs(spec) => Some(spec.kind()),
         }
@@ -97,6 +105,7 @@ impl SourceSpec {
             | Self::Postgres(_)
             | Self::Prometheus(_)
             | Self::Redis(_)
+            | Self::Sqlite(_)
             | Self::Sqs(_) => None,
         }
     }
@@ -109,7 +118,7 @@ impl SourceSpec {
             Self::Postgres(spec) => spec.password.iter().collect(),
             Self::Redis(spec) => spec.password.iter().collect(),
             // Whoever asks AWS is found in the usual chain of credentials.
-            Self::CloudWatch(_) | Self::Sqs(_) => Vec::new(),
+            Self::CloudWatch(_) | Self::Sqlite(_) | Self::Sqs(_) => Vec::new(),
         }
     }
 }
