@@ -26,6 +26,8 @@ pub struct AwsClients {
     pub cloudwatch: aws_sdk_cloudwatch::Client,
     /// Queues.
     pub sqs: aws_sdk_sqs::Client,
+    /// Who is asking.
+    pub sts: aws_sdk_sts::Client,
 }
 
 /// Why there are no clients.
@@ -54,6 +56,7 @@ impl AwsClients {
             autoscaling: aws_sdk_autoscaling::Client::new(&config),
             cloudwatch: aws_sdk_cloudwatch::Client::new(&config),
             sqs: aws_sdk_sqs::Client::new(&config),
+            sts: aws_sdk_sts::Client::new(&config),
         })
     }
 }

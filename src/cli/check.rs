@@ -22,17 +22,24 @@ use crate::exit::Exit;
     long_about = "Says what is wrong with configurations, policies and scenarios.\n\n\
         Every problem is listed at once, with the key it concerns and what to change. The cases \
         in policy files ([[case]] tables: readings in, target out) are run, and a scenario's trace \
-        is read. Nothing is contacted and nothing is changed.",
+        is read. Nothing is contacted and nothing is changed.\n\n\
+        With --aws, what a configuration needs of AWS is tried too: who asks, what is there and \
+        what is allowed. Only reads and dry runs are sent, so nothing is changed either.",
     after_long_help = "Examples:\n  \
         windlass check fleets.toml\n  \
-        windlass check policies/*.toml scenarios/*.toml\n\n\
-        Exit codes: 0 all is well; 1 a case failed; 64 a file is wrong; 66 a file cannot be read.\n\
+        windlass check policies/*.toml scenarios/*.toml\n  \
+        windlass check --aws fleets.toml\n\n\
+        Exit codes: 0 all is well; 1 a case or a trial failed; 64 a file is wrong; 66 a file cannot be read.\n\
         With several files, the highest."
 )]
 pub(super) struct Check {
     /// What to check: each file shows by its tables what it is
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
+
+    /// Try what configurations need of AWS, without changing anything there
+    #[arg(long)]
+    aws: bool,
 }
 
 /// What came of one file.
@@ -54,7 +61,7 @@ impl Check {
     pub(super) fn obey(&self, out: &mut dyn Write) -> Result<Exit, Failure> {
         let mut worst = Exit::Done;
         for file in &self.files {
-            let verdict = check(file);
+            let verdict = check(file, self.aws);
             writeln!(out, "{}", verdict.text)?;
             if verdict.exit.code() > worst.code() {
                 worst = verdict.exit;

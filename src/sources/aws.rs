@@ -12,14 +12,14 @@ use crate::aws::client::AwsClients;
 /// CloudWatch and SQS for all fleets of a daemon. Cheap to clone. Must be used
 /// on a `LocalSet`.
 #[derive(Clone, Debug)]
-pub struct AwsSources {
+pub(super) struct AwsSources {
     cloudwatch: Rc<CloudWatch>,
     queues: Rc<Queues>,
 }
 
 impl AwsSources {
     /// Asks with `clients`.
-    pub fn new(clients: &AwsClients) -> Self {
+    pub(super) fn new(clients: &AwsClients) -> Self {
         Self {
             cloudwatch: CloudWatch::new(clients.cloudwatch.clone()),
             queues: Queues::new(clients.sqs.clone()),
