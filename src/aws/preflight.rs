@@ -294,7 +294,12 @@ impl Ec2Fleet<'_> {
             .await;
         let found = match found {
             Ok(found) => found,
-            Err(error) => return (Some(refused("ec2:DescribeSubnets", &key, &error)), BTreeSet::new()),
+            Err(error) => {
+                return (
+                    Some(refused("ec2:DescribeSubnets", &key, &error)),
+                    BTreeSet::new(),
+                );
+            }
         };
         let there: BTreeMap<&str, &str> = found
             .subnets()
@@ -350,9 +355,8 @@ impl Ec2Fleet<'_> {
                 .collect(),
             Err(error) => return refused("ec2:DescribeInstanceTypeOfferings", &key, &error),
         };
-        let offered_at = |name: &String, zone: &String| {
-            offered.contains(&(name.clone(), zone.clone()))
-        };
+        let offered_at =
+            |name: &String, zone: &String| offered.contains(&(name.clone(), zone.clone()));
         let region = BTreeSet::from([self.clients.region.clone()]);
         let places = if zones.is_empty() { &region } else { zones };
         let lacking: Vec<String> = types
@@ -399,7 +403,12 @@ impl Ec2Fleet<'_> {
             .max_count(1)
             .set_launch_template(template)
             .set_image_id(launches.image.clone())
-            .set_instance_type(launches.types.first().map(|name| InstanceType::from(&name[..])))
+            .set_instance_type(
+                launches
+                    .types
+                    .first()
+                    .map(|name| InstanceType::from(&name[..])),
+            )
             .set_subnet_id(launches.subnets.first().cloned())
             .tag_specifications(self.tags())
             .send()
@@ -457,19 +466,30 @@ impl Ec2Fleet<'_> {
 
     async fn terminate(&self, instance: &str) -> Verdict {
         let ec2 = &self.clients.ec2;
-        let request = ec2.terminate_instances().dry_run(true).instance_ids(instance);
+        let request = ec2
+            .terminate_instances()
+            .dry_run(true)
+            .instance_ids(instance);
         dry("ec2:TerminateInstances", "", &request.send().await)
     }
 
     async fn tag(&self, instance: &str) -> Verdict {
         let tag = Tag::builder().key("windlass:fence").value("").build();
         let ec2 = &self.clients.ec2;
-        let request = ec2.create_tags().dry_run(true).resources(instance).tags(tag);
+        let request = ec2
+            .create_tags()
+            .dry_run(true)
+            .resources(instance)
+            .tags(tag);
         dry("ec2:CreateTags", "", &request.send().await)
     }
 
     async fn spot_prices(&self) -> Verdict {
-        let types = self.launches.types.iter().map(|name| InstanceType::from(&name[..]));
+        let types = self
+            .launches
+            .types
+            .iter()
+            .map(|name| InstanceType::from(&name[..]));
         let answer = self
             .clients
             .ec2
@@ -487,7 +507,10 @@ impl Ec2Fleet<'_> {
 
 fn filter<'a>(name: &str, values: impl IntoIterator<Item = &'a str>) -> Filter {
     let values = values.into_iter().map(str::to_owned).collect();
-    Filter::builder().name(name).set_values(Some(values)).build()
+    Filter::builder()
+        .name(name)
+        .set_values(Some(values))
+        .build()
 }
 
 async fn group_tried(clients: &AwsClients, fleet: &str, group: &str) -> Vec<Tried> {
@@ -522,7 +545,10 @@ async fn group_tried(clients: &AwsClients, fleet: &str, group: &str) -> Vec<Trie
     let verdict = if suspended.is_empty() {
         Verdict::Fine(format!("{group}, {} instances", found.instances().len()))
     } else {
-        let told = format!("{} is suspended in {group}; resume it", suspended.join(" and "));
+        let told = format!(
+            "{} is suspended in {group}; resume it",
+            suspended.join(" and ")
+        );
         Verdict::Wrong { key, told }
     };
     vec![line("group", verdict)]

@@ -11,6 +11,7 @@ use windlass_policies::policy_file::{self, PolicyFile};
 use windlass_simulator::scenario::{Scenario, ScenarioError, TraceFile};
 
 use super::Failure;
+use super::preflight::try_aws;
 use super::text::counted;
 use crate::chain;
 use crate::config::{Config, ConfigError, Fleet, Provider};
@@ -71,7 +72,7 @@ impl Check {
     }
 }
 
-fn check(file: &Path) -> Verdict {
+fn check(file: &Path, aws: bool) -> Verdict {
     let name = file.display();
     let text = match fs::read_to_string(file) {
         Ok(text) => text,
@@ -85,7 +86,7 @@ fn check(file: &Path) -> Verdict {
     match kind(&text) {
         Kind::Policy => check_policy(&name.to_string(), &text),
         Kind::Scenario => check_scenario(file, &text),
-        Kind::Config => check_config(file, &text),
+        Kind::Config => check_config(file, &text, aws),
     }
 }
 
@@ -204,7 +205,7 @@ fn unusable_world(config: &Config) -> Option<(&Fleet, ScenarioError)> {
     })
 }
 
-fn check_config(file: &Path, text: &str) -> Verdict {
+fn check_config(file: &Path, text: &str, aws: bool) -> Verdict {
     let name = file.display();
     match Config::open(Some(file)) {
         Ok(config) => {
@@ -225,7 +226,15 @@ fn check_config(file: &Path, text: &str) -> Verdict {
                 .iter()
                 .map(|fleet| fleet.spec.name.as_str())
                 .collect();
-            Verdict::well(format!("{name}: all well: {fleets} ({})", names.join(", ")))
+            let well = format!("{name}: all well: {fleets} ({})", names.join(", "));
+            if !aws {
+                return Verdict::well(well);
+            }
+            let (exit, told) = try_aws(&config);
+            Verdict {
+                exit,
+                text: format!("{well}\n{told}"),
+            }
         }
         Err(ConfigError::Wrong { file, problems }) => Verdict {
             exit: Exit::Usage,

@@ -5,6 +5,7 @@ mod check;
 mod explain;
 mod iam;
 mod later;
+mod preflight;
 mod replay;
 mod run;
 mod simulate;
