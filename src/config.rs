@@ -3,6 +3,7 @@
 //!
 //! Each provider's table is read in a file of its own.
 
+pub mod asg;
 pub mod process;
 mod simulated;
 
@@ -27,6 +28,7 @@ use windlass_simulator::scenario::BUILT_IN;
 
 use crate::aws::settings::AwsSettings;
 use crate::sources::{self, SignalSource};
+pub use asg::AsgSettings;
 pub use process::ProcessSettings;
 pub use simulated::Simulated;
 
@@ -80,6 +82,8 @@ pub enum Provider {
     Simulated(Simulated),
     /// This machine, whose processes they are.
     Process(ProcessSettings),
+    /// An existing Auto Scaling group.
+    Asg(AsgSettings),
 }
 
 impl Provider {
@@ -88,6 +92,7 @@ impl Provider {
         match self {
             Self::Simulated(simulated) => vec![simulated.scenario.offering()],
             Self::Process(settings) => vec![settings.offering()],
+            Self::Asg(settings) => vec![settings.offering()],
         }
     }
 }
@@ -97,10 +102,15 @@ impl Provider {
 enum Kind {
     Simulated,
     Process,
+    Asg,
 }
 
 /// In the order in which they are listed to people.
-const KINDS: [(&str, Kind); 2] = [("simulated", Kind::Simulated), ("process", Kind::Process)];
+const KINDS: [(&str, Kind); 3] = [
+    ("simulated", Kind::Simulated),
+    ("process", Kind::Process),
+    ("asg", Kind::Asg),
+];
 
 impl Kind {
     /// Reads the provider's own table.
@@ -108,6 +118,7 @@ impl Kind {
         match self {
             Self::Simulated => simulated::read(table, folder).map(Provider::Simulated),
             Self::Process => process::read(table, folder).map(Provider::Process),
+            Self::Asg => asg::read(table).map(Provider::Asg),
         }
     }
 }
@@ -179,12 +190,32 @@ impl Config {
                     format!("{what}; write at least one [fleet.NAME] table"),
                 );
             }
+            one_fleet_per_group(fields, &fleets);
             Some(Self {
                 store: store?,
                 aws,
                 fleets,
             })
         })
+    }
+}
+
+/// Two fleets in one group would each take the other's instances for its own.
+fn one_fleet_per_group(fields: &mut Fields<'_>, fleets: &[Fleet]) {
+    let mut owners: BTreeMap<&str, &str> = BTreeMap::new();
+    for fleet in fleets {
+        let Provider::Asg(settings) = &fleet.provider else {
+            continue;
+        };
+        if let Some(owner) = owners.insert(&settings.group, &fleet.spec.name) {
+            fields.problem_at(
+                format!("fleet.{}.asg.group", fleet.spec.name),
+                format!(
+                    "is the group of [fleet.{owner}] too; a group can be one fleet's only, so name \
+                     another"
+                ),
+            );
+        }
     }
 }
 
@@ -231,9 +262,9 @@ fn read_fleet(fleet: &mut Fields<'_>, name: &str, folder: &Path) -> Option<Fleet
     let spec = assemble(fleet, parts);
     let sources = match (&provider, &spec) {
         (Provider::Simulated(_), _) => sources.for_simulated(fleet),
-        (Provider::Process(_), Some(spec)) => sources.for_real(fleet, spec),
+        (Provider::Process(_) | Provider::Asg(_), Some(spec)) => sources.for_real(fleet, spec),
         // Which signals it would have is not known.
-        (Provider::Process(_), None) => None,
+        (Provider::Process(_) | Provider::Asg(_), None) => None,
     };
     Some(Fleet {
         spec: spec?,

@@ -27,7 +27,7 @@ use windlass_policies::units::Timestamp;
 use crate::chain;
 use crate::clock;
 use crate::config::{Config, Fleet};
-use crate::fleets::{AnyFleet, AnyMetrics, FleetOpenError, Opening};
+use crate::fleets::{AnyFleet, AnyMetrics, FleetOpenError, Groups, Opening};
 use crate::schedule::{Scheduler, Wake};
 use crate::sources::{Shared, SharedError};
 use crate::store::{OpenError, SqliteStore};
@@ -81,9 +81,11 @@ pub fn run(config: &Config, mode: Mode, once: bool) -> Result<End, DaemonError> 
     info!(store = %config.store.path.display(), epoch = store.epoch().0, fleets = config.fleets.len(), "started");
     let end = LocalSet::new().block_on(&runtime, async {
         let shared = Shared::open(config).await?;
+        let groups = Groups::new(config);
         let mut controlled = Vec::new();
         for fleet in &config.fleets {
-            controlled.push(Controlled::open(fleet, &config.store.path, &store, &shared).await?);
+            let opened = Controlled::open(fleet, &config.store.path, &store, &groups, &shared);
+            controlled.push(opened.await?);
         }
         control(config, store, controlled, signals, mode, once).await
     })?;
@@ -105,6 +107,7 @@ impl Controlled {
         fleet: &Fleet,
         store_path: &Path,
         store: &SqliteStore,
+        groups: &Groups<'_>,
         shared: &Shared,
     ) -> Result<Self, DaemonError> {
         let spec = fleet.spec.clone();
@@ -124,7 +127,9 @@ impl Controlled {
             fleet: spec.name.clone(),
             source,
         };
-        let opened = AnyFleet::open(fleet, opening).await.map_err(failed)?;
+        let opened = AnyFleet::open(fleet, opening, groups)
+            .await
+            .map_err(failed)?;
         Ok(Self {
             metrics: opened.metrics(fleet, shared),
             spec,
@@ -393,6 +398,9 @@ fn report(fleet: &str, cycle: &Cycle) {
             .fold((0, 0), |sum, (action, outcome)| match (action, outcome) {
                 (Action::Launch { .. }, Outcome::Launched { instances }) => {
                     (sum.0 + instances.len(), sum.1)
+                }
+                (Action::Launch { .. }, Outcome::Granted { count }) => {
+                    (sum.0 + usize::try_from(*count).unwrap_or(usize::MAX), sum.1)
                 }
                 (Action::Terminate { .. }, Outcome::Terminated) => (sum.0, sum.1 + 1),
                 _ => sum,

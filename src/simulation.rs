@@ -215,6 +215,7 @@ impl Course {
             .iter()
             .map(|(_, outcome)| match outcome {
                 Outcome::Launched { instances } => instances.len(),
+                Outcome::Granted { count } => usize::try_from(*count).unwrap_or(usize::MAX),
                 _ => 0,
             })
             .sum();

@@ -301,6 +301,11 @@ impl Memory {
                 launch.count = u32::try_from(instances.len()).unwrap_or(u32::MAX);
                 self.grown_at = Some(at);
             }
+            Outcome::Granted { count } => {
+                launch.answer = Answer::Given;
+                launch.count = *count;
+                self.grown_at = Some(at);
+            }
             // It may have happened: it counts until a listing says otherwise.
             Outcome::Failed(FleetError::Unknown(_)) => self.grown_at = Some(at),
             Outcome::Failed(_) => {

@@ -319,6 +319,12 @@ pub enum Outcome {
         /// Their names.
         instances: Vec<InstanceId>,
     },
+    /// A launch was accepted, and whoever owns the instances gives them their
+    /// names later: an Auto Scaling group, for example.
+    Granted {
+        /// How many are to come, perhaps fewer than asked for.
+        count: u32,
+    },
     /// The worker takes no new jobs from now on, and this is what it is doing.
     Fenced {
         /// What it had in hand when it confirmed.
@@ -338,6 +344,7 @@ impl fmt::Display for Outcome {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Launched { instances } => write!(out, "{} launched", instances.len()),
+            Self::Granted { count } => write!(out, "{count} to come"),
             Self::Fenced { work: Work::Idle } => out.write_str("fenced, idle"),
             Self::Fenced { work: Work::Busy } => out.write_str("fenced, busy"),
             Self::Fenced {
@@ -377,6 +384,10 @@ pub enum FleetError {
     /// The request is wrong and will stay wrong; it did not happen.
     #[error("rejected: {0}")]
     Rejected(String),
+    /// What owns the instances is busy with them; ask again later. It did not
+    /// happen.
+    #[error("held: {0}")]
+    Held(String),
     /// Another writer has taken this fleet over; stop.
     #[error("refused: a newer epoch acts on this fleet")]
     StaleEpoch,

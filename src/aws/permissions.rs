@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::config::Config;
+use crate::config::{Config, Provider};
 use crate::sources::SourceSpec;
 use crate::sources::sqs::Queue;
 
@@ -132,11 +132,21 @@ impl Uses {
     pub fn of(config: &Config) -> Self {
         let mut uses = Self::default();
         for fleet in &config.fleets {
+            uses.add_provider(&fleet.spec.name, &fleet.provider);
             for source in fleet.sources.values() {
                 uses.add_source(&source.spec);
             }
         }
         uses
+    }
+
+    fn add_provider(&mut self, fleet: &str, provider: &Provider) {
+        match provider {
+            Provider::Simulated(_) | Provider::Process(_) => {}
+            Provider::Asg(settings) => {
+                self.groups.insert(fleet.to_owned(), settings.group.clone());
+            }
+        }
     }
 
     fn add_source(&mut self, spec: &SourceSpec) {

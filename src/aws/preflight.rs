@@ -123,7 +123,11 @@ async fn identity(clients: &AwsClients) -> Tried {
             caller.account().unwrap_or("unknown"),
             clients.region
         )),
-        Err(error) => refused("sts:GetCallerIdentity", "", &error),
+        // It needs no permission: whoever may not ask this is nobody to AWS.
+        Err(error) => Verdict::Wrong {
+            key: String::new(),
+            told: fleet_error(Call::Reads, &error).to_string(),
+        },
     };
     Tried {
         what: "identity".to_owned(),

@@ -196,7 +196,7 @@ fn unusable_world(config: &Config) -> Option<(&Fleet, ScenarioError)> {
     config.fleets.iter().find_map(|fleet| {
         let scenario = match &fleet.provider {
             Provider::Simulated(simulated) => &simulated.scenario,
-            Provider::Process(_) => return None,
+            Provider::Process(_) | Provider::Asg(_) => return None,
         };
         match scenario.trace {
             TraceFile::Path(_) => Some((fleet, count_jobs(scenario).err()?)),

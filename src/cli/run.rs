@@ -65,6 +65,16 @@ impl From<DaemonError> for Failure {
                 source: FleetOpenError::Scenario(_),
                 ..
             } => Self::because(Exit::NoInput, "cannot start", error),
+            #[cfg(feature = "aws")]
+            DaemonError::Fleet {
+                source: FleetOpenError::Aws(_),
+                ..
+            } => Self::because(Exit::Usage, "cannot start", error),
+            #[cfg(not(feature = "aws"))]
+            DaemonError::Fleet {
+                source: FleetOpenError::WithoutAws,
+                ..
+            } => Self::because(Exit::Usage, "cannot start", error),
             DaemonError::Tail(_)
             | DaemonError::Fleet {
                 source: FleetOpenError::Cloud(_) | FleetOpenError::Process(_),

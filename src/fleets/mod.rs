@@ -1,5 +1,6 @@
 //! What owns the instances: one file per provider.
 
+pub mod asg;
 pub mod process;
 pub mod simulated;
 
@@ -12,9 +13,14 @@ use windlass_policies::signal::{Readings, SignalSpec};
 use windlass_policies::units::Timestamp;
 use windlass_simulator::scenario::ScenarioError;
 
+use crate::config::{AsgSettings, Config};
 use crate::config::{Fleet, Provider};
 use crate::sources::{Shared, Sources};
 
+#[cfg(feature = "aws")]
+use asg::aws::{AwsGroup, SharedGroups};
+#[cfg(feature = "aws")]
+use asg::{AsgFleet, Rules};
 use process::{ProcessError, ProcessFleet};
 use simulated::{CloudError, SimulatedFleet};
 
@@ -25,6 +31,81 @@ pub enum AnyFleet {
     Simulated(Rc<SimulatedFleet>),
     /// Of processes of this machine.
     Process(Rc<ProcessFleet>),
+    /// In an Auto Scaling group.
+    #[cfg(feature = "aws")]
+    Asg(Box<AsgFleet<AwsGroup, SystemClock>>),
+}
+
+/// The clock of fleets that live in real time.
+#[derive(Clone, Copy, Debug)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        crate::clock::now()
+    }
+}
+
+/// What all fleets in Auto Scaling groups share; opened when the first needs it.
+#[derive(Debug)]
+pub struct Groups<'a> {
+    config: &'a Config,
+    #[cfg(feature = "aws")]
+    opened: tokio::sync::OnceCell<Rc<SharedGroups>>,
+}
+
+impl<'a> Groups<'a> {
+    /// Those that `config` names.
+    pub fn new(config: &'a Config) -> Self {
+        Self {
+            config,
+            #[cfg(feature = "aws")]
+            opened: tokio::sync::OnceCell::new(),
+        }
+    }
+
+    #[cfg(feature = "aws")]
+    async fn open(&self) -> Result<Rc<SharedGroups>, FleetOpenError> {
+        let open = async || {
+            let clients = crate::aws::client::AwsClients::open(&self.config.aws).await?;
+            let names = self.config.fleets.iter();
+            let names = names.filter_map(|fleet| match &fleet.provider {
+                Provider::Asg(settings) => Some(settings.group.clone()),
+                Provider::Simulated(_) | Provider::Process(_) => None,
+            });
+            Ok(Rc::new(SharedGroups::new(clients, names.collect())))
+        };
+        self.opened.get_or_try_init(open).await.cloned()
+    }
+
+    #[cfg(feature = "aws")]
+    async fn fleet(
+        &self,
+        fleet: &Fleet,
+        settings: &AsgSettings,
+    ) -> Result<AnyFleet, FleetOpenError> {
+        let shared = self.open().await?;
+        let limits = &fleet.spec.limits;
+        let rules = Rules {
+            offering: settings.instance_type.clone(),
+            min: limits.min,
+            max: limits.max,
+            patience: limits.listing_patience,
+            protected_is_busy: settings.workers == crate::config::asg::Workers::Protection,
+        };
+        let calls = AwsGroup::new(shared, &settings.group, settings.workers);
+        Ok(AnyFleet::Asg(Box::new(AsgFleet::new(
+            rules,
+            calls,
+            SystemClock,
+        ))))
+    }
+
+    #[cfg(not(feature = "aws"))]
+    async fn fleet(&self, _: &Fleet, _: &AsgSettings) -> Result<AnyFleet, FleetOpenError> {
+        let _unused = self.config;
+        Err(FleetOpenError::WithoutAws)
+    }
 }
 
 /// Where a fleet's readings come from.
@@ -61,6 +142,14 @@ pub enum FleetOpenError {
     /// Processes cannot be controlled.
     #[error(transparent)]
     Process(#[from] ProcessError),
+    /// AWS cannot be reached.
+    #[cfg(feature = "aws")]
+    #[error(transparent)]
+    Aws(#[from] crate::aws::client::ClientError),
+    /// This program was built for other fleets.
+    #[cfg(not(feature = "aws"))]
+    #[error("this windlass was built without AWS; build it with the feature `aws`")]
+    WithoutAws,
 }
 
 impl AnyFleet {
@@ -68,7 +157,11 @@ impl AnyFleet {
     ///
     /// # Errors
     /// If it cannot be used.
-    pub async fn open(fleet: &Fleet, opening: Opening<'_>) -> Result<Self, FleetOpenError> {
+    pub async fn open(
+        fleet: &Fleet,
+        opening: Opening<'_>,
+        groups: &Groups<'_>,
+    ) -> Result<Self, FleetOpenError> {
         match &fleet.provider {
             Provider::Simulated(settings) => {
                 let cloud = simulated::open(&fleet.spec, settings, opening)?;
@@ -78,6 +171,7 @@ impl AnyFleet {
                 let workers = ProcessFleet::open(&fleet.spec, settings, opening).await?;
                 Ok(Self::Process(workers))
             }
+            Provider::Asg(settings) => groups.fleet(fleet, settings).await,
         }
     }
 
@@ -88,6 +182,8 @@ impl AnyFleet {
         match self {
             Self::Simulated(cloud) => AnyMetrics::Simulated(Rc::clone(cloud)),
             Self::Process(_) => AnyMetrics::Sources(Sources::new(&fleet.sources, shared)),
+            #[cfg(feature = "aws")]
+            Self::Asg(_) => AnyMetrics::Sources(Sources::new(&fleet.sources, shared)),
         }
     }
 
@@ -97,6 +193,8 @@ impl AnyFleet {
         match self {
             Self::Simulated(cloud) => cloud.speed(),
             Self::Process(_) => 1,
+            #[cfg(feature = "aws")]
+            Self::Asg(_) => 1,
         }
     }
 }
@@ -106,6 +204,8 @@ impl Clock for AnyFleet {
         match self {
             Self::Simulated(cloud) => cloud.now(),
             Self::Process(workers) => workers.now(),
+            #[cfg(feature = "aws")]
+            Self::Asg(_) => SystemClock.now(),
         }
     }
 }
@@ -115,6 +215,8 @@ impl FleetProvider for AnyFleet {
         match self {
             Self::Simulated(cloud) => cloud.list(fleet).await,
             Self::Process(workers) => workers.list(fleet).await,
+            #[cfg(feature = "aws")]
+            Self::Asg(group) => group.list(fleet).await,
         }
     }
 
@@ -122,6 +224,8 @@ impl FleetProvider for AnyFleet {
         match self {
             Self::Simulated(cloud) => cloud.apply(fleet, epoch, action).await,
             Self::Process(workers) => workers.apply(fleet, epoch, action).await,
+            #[cfg(feature = "aws")]
+            Self::Asg(group) => group.apply(fleet, epoch, action).await,
         }
     }
 }
