@@ -75,6 +75,21 @@ pub struct Fleet {
     pub sources: BTreeMap<String, SignalSource>,
 }
 
+impl Fleet {
+    /// The key of each signal one of whose secrets cannot be looked up here and
+    /// now, and why. No mistake in the file: it may be checked elsewhere than
+    /// it is used, and a secret may come later. Until then the signal is absent.
+    pub fn missing_secrets(&self) -> Vec<(String, String)> {
+        let name = &self.spec.name;
+        let of_each = self.sources.iter().flat_map(|(signal, source)| {
+            let key = format!("fleet.{name}.signals.{signal}");
+            let missing = source.missing_secrets().into_iter();
+            missing.map(move |why| (key.clone(), why))
+        });
+        of_each.collect()
+    }
+}
+
 /// What owns a fleet's instances.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Provider {

@@ -61,8 +61,8 @@ pub enum DaemonError {
     Scheduler(#[from] tokio_cron_scheduler::JobSchedulerError),
 }
 
-/// Controls the fleets of `config` until SIGINT, SIGTERM, or, with `once`,
-/// after one cycle each. Says whether it was asked to stop or taken over.
+/// Controls the fleets of `config` until SIGINT or SIGTERM; with `once`, until
+/// each fleet has decided in earnest once, or has tried to. Says why it ended.
 ///
 /// # Errors
 /// If it cannot start. What goes wrong later is logged, and it goes on.
@@ -89,7 +89,14 @@ pub fn run(config: &Config, mode: Mode, once: bool) -> Result<End, DaemonError> 
         }
         control(config, store, controlled, signals, mode, once).await
     })?;
-    info!("stopped");
+    match end {
+        End::CutShort => {
+            // What runs beside the loop is not waited for either.
+            runtime.shutdown_background();
+            warn!("stopped at once, with a cycle in hand; the next start settles what came of it");
+        }
+        End::Asked | End::TakenOver => info!("stopped"),
+    }
     Ok(end)
 }
 
@@ -111,6 +118,9 @@ impl Controlled {
         shared: &Shared,
     ) -> Result<Self, DaemonError> {
         let spec = fleet.spec.clone();
+        for (signal, why) in fleet.missing_secrets() {
+            warn!(fleet = %spec.name, %signal, %why, "a signal stays absent without its secret");
+        }
         let tail = store.tail(&spec.name)?;
         let memory = Memory::rebuild(&spec, store.store_id(), store.epoch(), &tail);
         let latest = latest(&tail);
@@ -232,7 +242,7 @@ async fn control(
             (name, tokio::task::spawn_local(task))
         })
         .collect();
-    tokio::task::spawn_local(async move {
+    let asked_twice = async move {
         signals.wait().await;
         info!("stopping after the cycle in hand");
         // Nobody listens any more if all loops have ended.
@@ -240,16 +250,23 @@ async fn control(
         // Whoever asks a second time does not want to wait: the store and the
         // provider bear a crash at any point.
         signals.wait().await;
-        std::process::abort();
-    });
-    let mut end = End::Asked;
-    for (name, task) in loops {
-        match task.await {
-            Ok(End::Asked) => debug!(fleet = %name, "its loop has ended"),
-            Ok(End::TakenOver) => end = End::TakenOver,
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
+    };
+    let all_ended = async {
+        let mut end = End::Asked;
+        for (name, task) in loops {
+            match task.await {
+                Ok(End::TakenOver) => end = End::TakenOver,
+                Ok(End::Asked | End::CutShort) => debug!(fleet = %name, "its loop has ended"),
+                Err(error) => std::panic::resume_unwind(error.into_panic()),
+            }
         }
-    }
+        end
+    };
+    let end = tokio::select! {
+        biased;
+        end = all_ended => end,
+        () = asked_twice => return Ok(End::CutShort),
+    };
     pruning.abort();
     scheduler.stop().await;
     Ok(end)
@@ -313,7 +330,7 @@ pub struct Loop<'a> {
     /// How much faster than real time the fleet's own clock runs; 1 but for
     /// simulated fleets.
     pub speed: u32,
-    /// Whether to stop after one cycle.
+    /// Whether to stop after the first cycle that may change something.
     pub once: bool,
     /// Makes the next cycle come at once.
     pub nudge: &'a Notify,
@@ -328,6 +345,8 @@ pub enum End {
     Asked,
     /// Another daemon has taken the fleet over.
     TakenOver,
+    /// It was asked to stop a second time, and a cycle was cut short.
+    CutShort,
 }
 
 impl Loop<'_> {
@@ -341,6 +360,7 @@ impl Loop<'_> {
     {
         let interval = self.real_interval();
         let mut due = Instant::now();
+        let mut left = self.spec.limits.observe_cycles.max(1);
         loop {
             match reconcile(self.spec, self.mode, memory, ports).await {
                 Ok(cycle) => {
@@ -356,7 +376,10 @@ impl Loop<'_> {
                     "nothing is changed until the store takes records again"
                 ),
             }
-            if self.once || *self.stop.borrow() {
+            // After a start, cycles only observe until there were enough: a
+            // single one would never change anything.
+            left = left.saturating_sub(1);
+            if (self.once && left == 0) || *self.stop.borrow() {
                 return End::Asked;
             }
             due = next_due(due, interval, Instant::now());

@@ -185,6 +185,7 @@ scenario = "builtin:web-week"
 [fleet.web.limits]
 max = 30
 max_usd_per_hour = 6.0
+observe_cycles = 1
 
 [[fleet.web.policy]]
 kind = "queue_backlog"
@@ -273,9 +274,7 @@ fn a_cycle_is_logged_explained_and_replayed() {
     let desk = Desk::new();
     // Nothing becomes ready within the milliseconds that this takes.
     let rules = "kind = \"fixed\"\ninstances = 12";
-    let fleets = FLEETS
-        .replace("kind = \"queue_backlog\"\njobs_per_instance = 3", rules)
-        .replace("max = 30", "max = 30\nobserve_cycles = 1");
+    let fleets = FLEETS.replace("kind = \"queue_backlog\"\njobs_per_instance = 3", rules);
     desk.write("fleets.toml", fleets);
     let told = desk.session(&[
         "run --config fleets.toml --once --dry-run --log human",

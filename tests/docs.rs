@@ -85,7 +85,10 @@ fn the_pages_in_docs_work() {
 fn mistakes_in_pages_are_found() {
     for (text, problem) in [
         ("```\nx\n```\n", "says not what it is"),
-        ("```toml\na = 1\n```\n", "config, policy or scenario"),
+        (
+            "```toml\na = 1\n```\n",
+            "config, policy, scenario or signals",
+        ),
         (
             "```toml policy\n[[policy]]\nkind = \"fixed\"\n```\n",
             "policy[0].instances",

@@ -226,7 +226,15 @@ fn check_config(file: &Path, text: &str, aws: bool) -> Verdict {
                 .iter()
                 .map(|fleet| fleet.spec.name.as_str())
                 .collect();
-            let well = format!("{name}: all well: {fleets} ({})", names.join(", "));
+            let missing = config.fleets.iter().flat_map(Fleet::missing_secrets);
+            let warnings: Vec<String> = missing
+                .map(|(key, why)| {
+                    format!("{name}: warning: {key}: {why} here; without it the signal is absent")
+                })
+                .collect();
+            let names = names.join(", ");
+            let well = format!("{name}: all well: {fleets} ({names})");
+            let well = [vec![well], warnings].concat().join("\n");
             if !aws {
                 return Verdict::well(well);
             }

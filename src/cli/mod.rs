@@ -38,7 +38,7 @@ use crate::store::{FleetHistory, History, OpenError};
     after_help = "Results go to standard output, logs and errors to standard error.\n\
         Exit codes: 0 done; 1 a check, case or replay failed; 64 wrong arguments or \
         configuration;\n66 an input file cannot be read; 69 the store or the fleet's provider \
-        cannot be used; 70 a bug.",
+        cannot be used; 70 a bug;\n130 stopped at once by a second Ctrl-C.",
     after_long_help = "Results go to standard output, logs and errors to standard error.\n\n\
         Exit codes:\n  \
           0   done\n  \
@@ -46,7 +46,8 @@ use crate::store::{FleetHistory, History, OpenError};
           64  the arguments or the configuration are wrong\n  \
           66  an input file is missing or cannot be read\n  \
           69  the store or the fleet's provider cannot be used\n  \
-          70  a bug in windlass\n\n\
+          70  a bug in windlass\n  \
+          130 a second Ctrl-C or SIGTERM stopped it at once\n\n\
         Environment:\n  \
           WINDLASS_LOG  what is logged if -v is not given: a level such as `debug`, or a list \
         such as\n                `info,windlass::daemon=debug`\n  \

@@ -212,3 +212,126 @@ fn read_ready(process: &mut Fields<'_>) -> Ready {
     process.problem("ready", problem);
     Ready::After(READY_DEFAULT)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Provider};
+
+    /// The configuration with `keys` in the table of a fleet of processes.
+    fn read_with(keys: &str) -> Result<ProcessSettings, String> {
+        let text = format!(
+            "[fleet.f]\nprovider = \"process\"\n[fleet.f.limits]\nmax = 1\nmax_usd_per_hour = 1\n\
+             [[fleet.f.policy]]\nkind = \"fixed\"\ninstances = 1\n[fleet.f.process]\n{keys}\n"
+        );
+        match Config::parse(&text, Path::new("/srv")) {
+            Ok(config) => match &config.fleets[0].provider {
+                Provider::Process(settings) => Ok(settings.clone()),
+                Provider::Simulated(_) => Err("simulated".to_owned()),
+            },
+            Err(problems) => Err(problems.in_file("f.toml")),
+        }
+    }
+
+    #[test]
+    fn what_is_not_said_has_its_default() {
+        let settings = read_with("command = [\"true\"]").expect("right");
+        assert_eq!(settings.directory, Path::new("/srv"));
+        assert_eq!(settings.ready, Ready::After(Duration::from_secs(1)));
+        assert_eq!(settings.fence, FenceBy::File);
+        assert_eq!(settings.offering().price, MicroUsdPerHour::ZERO);
+        let all = "command = [\"./w\", \"-v\"]\nenvironment = { A = \"1\" }\ndirectory = \"d\"\n\
+                   slots = 3\nusd_per_hour = 0.5\nready = \"report\"\nfence = \"signal\"\n\
+                   stop_grace = \"0s\"\nlog_bytes_max = 5000";
+        let settings = read_with(all).expect("right");
+        assert_eq!(settings.directory, Path::new("/srv/d"));
+        assert_eq!(settings.environment["A"], "1");
+        assert_eq!(
+            (settings.ready, settings.fence),
+            (Ready::Report, FenceBy::Signal)
+        );
+        assert_eq!(
+            (settings.offering().slots, settings.log_bytes_max),
+            (3, 5_000)
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_what_to_write() {
+        let command = "command = [\"true\"]\n";
+        for (keys, expected) in [
+            (
+                "",
+                "command: missing; write the program and its arguments, such as [\"python3\"",
+            ),
+            (
+                "command = \"true\"",
+                "command: is no list of strings in brackets",
+            ),
+            (
+                "command = [1]",
+                "command: is no list of strings in brackets",
+            ),
+            ("command = []", "command: names no program"),
+            ("command = [\"\", \"x\"]", "command: names no program"),
+            ("command = [\"a\\u0000b\"]", "command: has a zero byte"),
+            (
+                "ready = 3",
+                "ready: a whole number where a string is needed; write \"report\", or how",
+            ),
+            (
+                "ready = \"2h\"",
+                "ready: \"2h\" is out of bounds; write \"report\", or how",
+            ),
+            (
+                "ready = \"soon\"",
+                "ready: \"soon\" is neither a word known here nor a duration",
+            ),
+            (
+                "fence = \"wall\"",
+                "fence: \"wall\" is not one of \"file\" or \"signal\"",
+            ),
+            ("slots = 0", "slots: 0 is out of bounds; write 1 to 10000"),
+            (
+                "environment = { WINDLASS_WORK = \"x\" }",
+                "environment.WINDLASS_WORK: begins with WINDLASS_",
+            ),
+            (
+                "environment = { A = 1 }",
+                "environment.A: a whole number where a string is needed",
+            ),
+            (
+                "comand = [\"true\"]",
+                "comand: unknown key; did you mean `command`?",
+            ),
+        ] {
+            let whole = if keys.contains("ommand") || keys.is_empty() {
+                keys.to_owned()
+            } else {
+                format!("{command}{keys}")
+            };
+            let told = read_with(&whole).expect_err(keys);
+            let expected = format!("fleet.f.process.{expected}");
+            assert!(told.contains(&expected), "{keys}: {told}");
+        }
+    }
+
+    #[test]
+    fn a_signal_that_nothing_reads_is_a_mistake() {
+        let text = "[fleet.f]\nprovider = \"process\"\nprocess = { command = [\"true\"] }\n\
+                    limits = { max = 1, max_usd_per_hour = 1 }\n\
+                    [[fleet.f.policy]]\nkind = \"queue_backlog\"\njobs_per_instance = 1\n";
+        let told = Config::parse(text, Path::new("")).expect_err("no source");
+        let told = told.in_file("f.toml");
+        assert!(
+            told.contains("fleet.f.signals.backlog: nothing reads this signal"),
+            "{told}"
+        );
+        let text = text.replace("process = {", "simulated = { speed = 2 }\nprocess = {");
+        let told = Config::parse(&text, Path::new("")).expect_err("two providers");
+        assert!(
+            told.in_file("f.toml")
+                .contains("fleet.f.simulated: belongs to provider")
+        );
+    }
+}

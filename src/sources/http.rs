@@ -10,8 +10,7 @@ use windlass_policies::fields::Fields;
 
 use super::secret::{Revealed, Secret, read_secret};
 use super::spec::{parse_url, text};
-use super::tls;
-use crate::chain;
+use super::{because, tls};
 
 /// The most bytes of an answer: a number with its surroundings needs a few
 /// hundred.
@@ -222,7 +221,7 @@ impl Asker {
             None => self.build()?,
         };
         let (headers, sent) = self.headers()?;
-        let plain = |error: reqwest::Error| chain(&error.without_url()).to_string();
+        let plain = |error: reqwest::Error| because(&error.without_url());
         let mut response = client
             .get(url)
             .headers(headers)
@@ -295,7 +294,7 @@ impl Asker {
             .pool_max_idle_per_host(1)
             .user_agent(concat!("windlass/", env!("CARGO_PKG_VERSION")))
             .build()
-            .map_err(|error| chain(&error).to_string())
+            .map_err(|error| because(&error))
     }
 }
 
@@ -316,7 +315,7 @@ async fn whole_body(response: &mut Response) -> Result<Vec<u8>, String> {
     let mut body = Vec::new();
     loop {
         let chunk = response.chunk().await;
-        let chunk = chunk.map_err(|error| chain(&error.without_url()).to_string())?;
+        let chunk = chunk.map_err(|error| because(&error.without_url()))?;
         let Some(chunk) = chunk else {
             return Ok(body);
         };

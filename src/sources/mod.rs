@@ -26,6 +26,7 @@ pub mod sqs;
 mod tls;
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
@@ -167,6 +168,21 @@ fn unreachable_because(why: impl Into<String>) -> Reading {
     Reading::Absent(Absence::Unreachable {
         why: one_line(&why.into()),
     })
+}
+
+/// An error with those of its causes that say more than it did.
+fn because(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let said = cause.to_string();
+        if !text.contains(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        next = cause.source();
+    }
+    text
 }
 
 /// The most characters of a reason: enough for a cause and its cause, too few

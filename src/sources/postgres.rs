@@ -20,8 +20,7 @@ use windlass_policies::units::Timestamp;
 
 use super::secret::{Secret, read_secret};
 use super::spec::text;
-use super::{sampled, tls, unreachable_because, unusable};
-use crate::chain;
+use super::{because, sampled, tls, unreachable_because, unusable};
 
 /// What is asked of a `PostgreSQL` server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,7 +119,7 @@ enum Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        let why = chain(&error).to_string();
+        let why = because(&error);
         // A server that is going down says so first.
         let going_down = error.code().is_some_and(|code| {
             let class = code.code().get(..2);
@@ -170,7 +169,7 @@ impl Reader {
         if let Some(secret) = &spec.password {
             config.password(secret.reveal()?.expose());
         }
-        let said = |error: Error| chain(&error).to_string();
+        let said = |error: Error| because(&error);
         let (client, task) = if spec.tls {
             config.ssl_mode(SslMode::Require);
             let tls = tls::client_config(spec.ca_file.as_deref())?;

@@ -21,8 +21,7 @@ use windlass_policies::signal::{Absence, Completeness, Reading, Sample, SignalKi
 use windlass_policies::units::{MICROS_PER_SEC, Timestamp};
 
 use super::secret::{Secret, read_secret};
-use super::{number, sampled, tls, unreachable_because, unusable};
-use crate::chain;
+use super::{because, number, sampled, tls, unreachable_because, unusable};
 
 /// What is asked of a Redis server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -215,8 +214,10 @@ fn read_count(fields: &mut Fields<'_>) -> Option<RedisCount> {
             })
         }
         _ => {
-            // Reported; whose keys the others are is not known.
-            fields.accept_unknown_keys();
+            // Reported; any of the keys beside them may be meant.
+            for key in ["group", "count", "due", "field", "time_field"] {
+                let _known = fields.raw(key);
+            }
             None
         }
     }
@@ -261,8 +262,8 @@ impl Reader {
                 self.connection.set(Some(connection));
                 reading
             }
-            Err(error) if is_broken(&error) => unreachable_because(chain(&error).to_string()),
-            Err(error) => unusable(chain(&error).to_string()),
+            Err(error) if is_broken(&error) => unreachable_because(because(&error)),
+            Err(error) => unusable(because(&error)),
         }
     }
 
@@ -289,7 +290,7 @@ impl Reader {
         } else {
             ConnectionAddr::Tcp(host, spec.port)
         };
-        let said = |error: RedisError| chain(&error).to_string();
+        let said = |error: RedisError| because(&error);
         let info = address
             .into_connection_info()
             .map_err(said)?

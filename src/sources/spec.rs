@@ -124,6 +124,12 @@ impl SourceSpec {
 }
 
 impl SignalSource {
+    /// Why each of its secrets that cannot be looked up here and now cannot be.
+    pub fn missing_secrets(&self) -> Vec<String> {
+        let secrets = self.spec.secrets().into_iter();
+        secrets.filter_map(|secret| secret.reveal().err()).collect()
+    }
+
     /// Five seconds: what takes longer is in trouble, and the cycle waits for it.
     pub const TIMEOUT: Duration = Duration::from_secs(5);
     const TIMEOUT_MIN: Duration = Duration::from_millis(50);

@@ -266,10 +266,9 @@ mod tests {
         let reader = Reader::new(&spec, Duration::from_millis(50));
         // The runtime waits for its blocking threads when it is dropped: this
         // ends only if the query does.
-        let elapsed = block_on(tokio::time::timeout(
-            Duration::from_millis(50),
-            reader.read(NOW),
-        ));
+        let elapsed = block_on(async {
+            tokio::time::timeout(Duration::from_millis(50), reader.read(NOW)).await
+        });
         assert!(elapsed.is_err());
     }
 }

@@ -51,6 +51,10 @@ const TEMPLATES: &[Template] = &[
         "[fleet.f]\nprovider = \"asg\"\n[fleet.f.asg]\n@\ngroup = \"web\"\ntype = \"c7g.large\"\nusd_per_hour = 1\nworkers = \"stateless\"\n[[fleet.f.policy]]\nkind = \"fixed\"\ninstances = 1\n",
     ),
     config(
+        "`[fleet.NAME.process]`",
+        "[fleet.f]\nprovider = \"process\"\n[fleet.f.process]\n@\ncommand = [\"true\"]\n[[fleet.f.policy]]\nkind = \"fixed\"\ninstances = 1\n",
+    ),
+    config(
         "`[fleet.NAME.objective]`",
         "[fleet.f]\nprovider = \"simulated\"\n[fleet.f.objective]\n@\n",
     ),

@@ -13,6 +13,8 @@
 mod folder;
 mod state;
 mod system;
+#[cfg(test)]
+mod tests;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -402,10 +404,12 @@ impl ProcessFleet {
 
     /// Tells all `processes` of `worker` to end.
     fn stop(&self, worker: &Worker, processes: &[Process], now: Timestamp) -> Result<(), Trouble> {
-        self.state.set_stopped(&worker.id, now)?;
+        // Written down after it is done: a worker that was to hear it and did
+        // not, because windlass was cut short, would be listed as ending.
         for process in processes {
             system::send(*process, Signal::TERM)?;
         }
+        self.state.set_stopped(&worker.id, now)?;
         self.stopping.notify_one();
         Ok(())
     }
@@ -649,8 +653,8 @@ impl ProcessFleet {
                 let Some((_, process)) = worker.process else {
                     return Ok(Outcome::Failed(FleetError::NotFound));
                 };
-                self.state.set_fenced(&worker.id, now)?;
                 system::send(process, Signal::TERM)?;
+                self.state.set_fenced(&worker.id, now)?;
             }
         }
         // What it says was said before it heard the signal, perhaps.
