@@ -227,7 +227,7 @@ mod tests {
         match Config::parse(&text, Path::new("/srv")) {
             Ok(config) => match &config.fleets[0].provider {
                 Provider::Process(settings) => Ok(settings.clone()),
-                Provider::Simulated(_) => Err("simulated".to_owned()),
+                Provider::Simulated(_) | Provider::Asg(_) => Err("simulated".to_owned()),
             },
             Err(problems) => Err(problems.in_file("f.toml")),
         }

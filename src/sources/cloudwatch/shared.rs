@@ -183,3 +183,7 @@ fn failed(error: FleetError) -> CallFailed {
         }),
     }
 }
+
+#[cfg(test)]
+#[path = "shared_tests.rs"]
+mod tests;
