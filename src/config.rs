@@ -202,7 +202,7 @@ impl Config {
     pub fn parse(text: &str, folder: &Path) -> Result<Self, Problems> {
         Document::parse(text)?.read(|fields| {
             let store = fields.table_or_empty("store", |store| Some(read_store(store, folder)));
-            let aws = AwsSettings::read(fields);
+            let aws = AwsSettings::read(fields, folder);
             let fleets =
                 fields.named_tables("fleet", |name, fleet| read_fleet(fleet, name, folder));
             // A fleet that is there and wrong has been reported already.

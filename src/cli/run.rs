@@ -78,7 +78,8 @@ impl From<DaemonError> for Failure {
             DaemonError::Tail(_)
             | DaemonError::Fleet { .. }
             | DaemonError::System(_)
-            | DaemonError::Scheduler(_) => Self::because(Exit::Unavailable, "cannot start", error),
+            | DaemonError::Scheduler(_)
+            | DaemonError::Sources(_) => Self::because(Exit::Unavailable, "cannot start", error),
         }
     }
 }

@@ -26,7 +26,7 @@ use windlass_simulator::scenario::ScenarioError;
 #[cfg(feature = "aws")]
 use crate::aws::{client::ClientError, settings::AwsSettings, shared::Aws};
 use crate::config::{Config, Fleet, Provider};
-use crate::sources::Sources;
+use crate::sources::{SharedSources, Sources};
 
 #[cfg(feature = "aws")]
 use asg::{AsgFleet, aws::AwsGroup, aws::SharedGroups};
@@ -200,15 +200,15 @@ impl AnyFleet {
 
     /// Where the readings of this fleet come from: a simulated fleet's from
     /// its own world, and every other's from the sources of its signals.
-    /// `fleet` is what it was opened with.
-    pub fn metrics(&self, fleet: &Fleet) -> AnyMetrics {
+    /// `fleet` is what it was opened with, `shared` what all sources share.
+    pub fn metrics(&self, fleet: &Fleet, shared: &SharedSources) -> AnyMetrics {
         match self {
             Self::Simulated(cloud) => AnyMetrics::Simulated(Rc::clone(cloud)),
-            Self::Process(_) => AnyMetrics::Sources(Sources::new(&fleet.sources)),
+            Self::Process(_) => AnyMetrics::Sources(Sources::new(&fleet.sources, shared)),
             #[cfg(feature = "aws")]
-            Self::Ec2(_) => AnyMetrics::Sources(Sources::new(&fleet.sources)),
+            Self::Ec2(_) => AnyMetrics::Sources(Sources::new(&fleet.sources, shared)),
             #[cfg(feature = "aws")]
-            Self::Asg(_) => AnyMetrics::Sources(Sources::new(&fleet.sources)),
+            Self::Asg(_) => AnyMetrics::Sources(Sources::new(&fleet.sources, shared)),
         }
     }
 
