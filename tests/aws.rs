@@ -1,0 +1,14 @@
+//! Fleets on AWS, proved against servers that nobody here wrote: `ministack` and
+//! `moto`, with a proxy in front that breaks things and counts calls.
+//!
+//! `tests/run` installs the servers. What really exists is asked by AWS's own
+//! Python client, past the proxy and past windlass.
+
+#![cfg(feature = "aws")]
+
+#[path = "aws/proxy.rs"]
+mod proxy;
+#[path = "aws/proxy_tests.rs"]
+mod proxy_tests;
+#[path = "aws/server.rs"]
+mod server;
