@@ -6,6 +6,12 @@
 
 #![cfg(feature = "aws")]
 
+#[path = "aws/cloud.rs"]
+mod cloud;
+#[path = "aws/daemon.rs"]
+mod daemon;
+#[path = "aws/fleet_tests.rs"]
+mod fleet_tests;
 #[path = "aws/proxy.rs"]
 mod proxy;
 #[path = "aws/proxy_tests.rs"]
