@@ -6,6 +6,8 @@
 
 #![cfg(feature = "aws")]
 
+#[path = "aws/churn_tests.rs"]
+mod churn_tests;
 #[path = "aws/cloud.rs"]
 mod cloud;
 #[path = "aws/daemon.rs"]
