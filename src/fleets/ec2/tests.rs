@@ -13,7 +13,7 @@ use windlass_policies::model::Work;
 
 use super::launch::nothing_granted;
 use super::*;
-use crate::config::Config;
+use crate::aws::testing::{Form, Reply, Server, client_of, refusal, serve, with_runtime};
 use crate::config::{Config, Provider};
 use crate::fleets::Shared;
 
