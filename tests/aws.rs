@@ -6,6 +6,8 @@
 
 #![cfg(feature = "aws")]
 
+#[path = "aws/calls_tests.rs"]
+mod calls_tests;
 #[path = "aws/churn_tests.rs"]
 mod churn_tests;
 #[path = "aws/cloud.rs"]
