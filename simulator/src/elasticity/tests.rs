@@ -8,6 +8,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::queue::narrow;
 
 const SECOND: u64 = MICROS_PER_SEC;
 

@@ -5,12 +5,12 @@
   const SVG = "http://www.w3.org/2000/svg";
   const LEFT = 58, RIGHT = 14, TOP = 6, BOTTOM = 20;
   const CHARTS = [
-    { title: "Instances", unit: "instances", height: 190, marks: true, lines: [
+    { title: "Number of instances", unit: "", height: 190, marks: true, lines: [
       { name: "ready", label: "ready", style: "one", step: true },
       { name: "booting", label: "booting", style: "two", step: true },
       { name: "draining", label: "draining", style: "three", step: true },
       { name: "wish", label: "wish of the policies", style: "four", step: true, bare: true }] },
-    { title: "Jobs", unit: "jobs", height: 130, log: true, lines: [
+    { title: "Number of jobs", unit: "", height: 130, log: true, lines: [
       { name: "backlog", label: "waiting", style: "one", step: true },
       { name: "busy", label: "in service", style: "two", step: true, bare: true }] },
     { title: "Waits of the jobs that arrive then", unit: "s", height: 130, log: true, lines: [
@@ -79,8 +79,8 @@
   function number(value) {
     if (value === null || value === undefined) { return "-"; }
     const size = Math.abs(value);
-    if (size >= 1e6) { return (value / 1e6).toPrecision(3) + "M"; }
-    if (size >= 1e4) { return (value / 1e3).toPrecision(3) + "k"; }
+    if (size >= 1e6) { return Number((value / 1e6).toPrecision(3)) + "M"; }
+    if (size >= 1e4) { return Number((value / 1e3).toPrecision(3)) + "k"; }
     if (size >= 100 || Number.isInteger(value)) { return String(Math.round(value)); }
     return String(Number(value.toPrecision(3)));
   }
@@ -90,7 +90,7 @@
       for (let value = 1; value <= most; value *= 10) { ticks.push(value); }
       return ticks.length > 6 ? ticks.filter((_, place) => place === 0 || place % 2 === 1) : ticks;
     }
-    const raw = most / 4, power = Math.pow(10, Math.floor(Math.log10(raw)));
+    const raw = most / 5, power = Math.pow(10, Math.floor(Math.log10(raw)));
     const step = [1, 2, 5, 10].map((part) => part * power).find((part) => part >= raw * 0.999);
     const ticks = [];
     for (let place = 0; place * step <= most * 1.0001; place += 1) {
@@ -109,7 +109,7 @@
     constructor(run, spec, figure, panel) {
       Object.assign(this, { run, spec, panel });
       const caption = tag(figure, "figcaption");
-      tag(caption, "b", "", spec.title + ", " + spec.unit);
+      tag(caption, "b", "", spec.title + (spec.unit ? ", " + spec.unit : ""));
       for (const line of spec.lines) {
         const key = tag(caption, "span", "key");
         const icon = make(key, "svg", { width: 22, height: 10, "aria-hidden": "true" });
@@ -450,7 +450,8 @@
     const front = data.runs.filter((run) => !beaten(run)).sort((one, other) => one.cost - other.cost);
     make(svg, "path", { class: "front",
       d: "M" + front.map((run) => x(run.cost) + " " + y(run.wait)).join("L") });
-    const taken = [];
+    const taken = data.runs.map((run) =>
+      ({ run, at: y(run.wait) + 4, from: x(run.cost) - 6, to: x(run.cost) + 6 }));
     const order = data.runs.slice().sort((one, other) => y(one.wait) - y(other.wait));
     for (const run of order) {
       make(svg, "circle", { cx: x(run.cost), cy: y(run.wait), r: 5, class: "dot" });
@@ -458,10 +459,12 @@
       const left = x(run.cost) + long > width - RIGHT;
       const from = left ? x(run.cost) - long : x(run.cost);
       let at = y(run.wait) + 4;
-      const hits = () => taken.some((one) => Math.abs(one.at - at) < 13
-        && from < one.to && one.from < from + long);
-      const down = at < low / 2;
-      for (let tries = 0; hits() && tries < 40; tries += 1) { at += down ? 3 : -3; }
+      const hits = () => at < TOP + 8 || at > low - 2 || taken.some((one) =>
+        one.run !== run && Math.abs(one.at - at) < 13 && from < one.to && one.from < from + long);
+      const own = at;
+      for (let tries = 1; hits() && tries < 60; tries += 1) {
+        at = own + 4 * Math.ceil(tries / 2) * (tries % 2 === 0 ? 1 : -1);
+      }
       taken.push({ at, from, to: from + long });
       make(svg, "text", { class: "name", x: x(run.cost) + (left ? -9 : 9), y: at,
         "text-anchor": left ? "end" : "start" }, run.policy);

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use windlass_policies::units::Timestamp;
 
 use super::Run;
-use super::recorder::{Column, Course, MARKS_MAX};
+use super::recorder::{Column, Course, MARKS_MAX, secs};
 use crate::score::Score;
 use crate::score::table::{self, Column as TableColumn};
 
@@ -70,7 +70,8 @@ const CONTROLS: &str = "<section aria-labelledby=\"course-head\">\n<h2 id=\"cour
     click one to read its values and the decision there. Keys, once a picture has the focus: \
     <kbd>&larr;</kbd> <kbd>&rarr;</kbd> move (with <kbd>Shift</kbd> ten times as far), <kbd>n</kbd> \
     <kbd>p</kbd> next and previous decision, <kbd>+</kbd> <kbd>-</kbd> zoom, <kbd>0</kbd> the whole \
-    run.</p>\n<div class=\"controls\" role=\"group\" aria-label=\"Time shown\">\n\
+    run. Waits are told by when a job \
+    arrived; of those that still wait at the end, so far.</p>\n<div class=\"controls\" role=\"group\" aria-label=\"Time shown\">\n\
     <button type=\"button\" id=\"all\">Whole run</button>\n\
     <button type=\"button\" id=\"in\">Zoom in</button>\n\
     <button type=\"button\" id=\"out\">Zoom out</button>\n\
@@ -88,7 +89,7 @@ fn push_head(out: &mut String, scores: &[Score], begins_at: Option<Timestamp>, p
     let begins = begins_at.map_or(String::new(), |at| format!(" from {at}"));
     let _ = writeln!(
         out,
-        "<p>{} jobs of {} in {:.1} h{}, seed {}. {}</p>",
+        "<p>{} jobs of {} in {:.1} h{}, seed {}; {}.</p>",
         first.jobs,
         escaped(&first.trace),
         first.simulated_secs / 3_600.0,
@@ -126,7 +127,7 @@ fn push_elasticity_note(out: &mut String, scores: &[Score]) {
         out,
         "<p class=\"note\">The measures of the SPEC research group: how closely the fleet followed \
          a demand of {:.1} instances on average and {} at most, which is the least that lets at \
-         most 5 % of the jobs wait longer than {} s. They know neither money nor backlog and boots; \
+         most 5 % of the jobs wait longer than {:.1} s. They know neither money nor backlog and boots; \
          a policy that saves may well look worse here.</p>",
         known.demand_mean, known.demand_peak, known.target_wait_secs
     );
@@ -199,7 +200,8 @@ fn push_data(out: &mut String, runs: &[Run], begins_at: Option<Timestamp>) {
     let _ = write!(
         out,
         "{{\"begins_ms\":{begins},\"step\":{},\"length\":{},\"runs\":[",
-        first.step_secs, first.length_secs
+        secs(first.step),
+        secs(first.length)
     );
     for (place, run) in runs.iter().enumerate() {
         push(out, if place == 0 { "\n" } else { ",\n" });

@@ -45,10 +45,10 @@ pub struct Recorder {
 /// How a run went, in at most [`BINS_MAX`] points.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Course {
-    /// Length of a bin in seconds.
-    pub(super) step_secs: f64,
-    /// Length of the run in seconds.
-    pub(super) length_secs: f64,
+    /// Length of a bin in microseconds.
+    pub(super) step: u64,
+    /// Length of the run in microseconds.
+    pub(super) length: u64,
     pub(super) columns: Vec<(&'static str, Column)>,
     /// Sorted by time.
     pub(super) marks: Vec<Mark>,
@@ -142,6 +142,12 @@ impl Recorder {
         }
     }
 
+    /// How many points in time there are.
+    #[cfg(test)]
+    pub(super) fn points(&self) -> usize {
+        self.ready.0.len()
+    }
+
     /// Takes in the world at its beginning, or after a cycle.
     pub fn note_view(&mut self, view: &WorldView) {
         let bin = narrow(view.at / self.step);
@@ -223,8 +229,8 @@ impl Recorder {
         columns.extend(self.waits(workload, &mut waits));
         columns.extend(self.costs(score, delay_costs(workload, &waits, prices, self.grid())));
         Course {
-            step_secs: secs(self.step),
-            length_secs: secs(self.length),
+            step: self.step,
+            length: self.length,
             columns,
             marks: self.marks,
             changes: self.changes,
@@ -310,6 +316,6 @@ fn dollars(micros: u128) -> Option<f64> {
     ratio(micros, 1_000_000)
 }
 
-fn secs(micros: u64) -> f64 {
+pub(super) fn secs(micros: u64) -> f64 {
     ratio(micros.into(), MICROS_PER_SEC.into()).unwrap_or(0.0)
 }
