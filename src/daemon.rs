@@ -432,6 +432,9 @@ fn report(fleet: &str, cycle: &Cycle) {
         why = %decision.summary(),
         "decided"
     );
+    for reason in &cycle.elsewhere {
+        info!(fleet, cycle = decision.cycle, why = %reason, "bought elsewhere");
+    }
     for reason in &decision.reasons {
         if let Reason::Refused { violations } = reason {
             error!(

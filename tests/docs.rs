@@ -130,8 +130,9 @@ fn the_page_on_configuration_names_every_key() {
 
 #[test]
 fn defaults_and_bounds_in_the_page_on_configuration_are_those_of_the_code() {
-    let page = read("docs/configuration.md");
-    let stated = keys::stated_in_tables(&page);
+    let name = "docs/configuration.md";
+    let page = read(name);
+    let stated = keys::stated_in_tables(name, &page);
     assert!(stated.len() > 50, "only {} rows", stated.len());
     nothing_wrong(&probes::wrong(&stated));
     for (right, wrong) in [
@@ -141,7 +142,25 @@ fn defaults_and_bounds_in_the_page_on_configuration_are_those_of_the_code() {
         ("`\"1h\"` to `\"3650d\"`", "`\"2h\"` to `\"3650d\"`"),
     ] {
         assert!(page.contains(right), "{right}");
-        let planted = keys::stated_in_tables(&page.replace(right, wrong));
+        let planted = keys::stated_in_tables(name, &page.replace(right, wrong));
+        assert!(!probes::wrong(&planted).is_empty(), "{wrong} is not found");
+    }
+}
+
+#[test]
+fn defaults_and_bounds_in_the_page_on_scenarios_are_those_of_the_code() {
+    let name = "docs/scenarios.md";
+    let page = read(name);
+    let stated = keys::stated_in_tables(name, &page);
+    assert!(stated.len() > 40, "only {} rows", stated.len());
+    nothing_wrong(&probes::wrong(&stated));
+    for (right, wrong) in [
+        ("| `\"3m\"` |", "| `\"4m\"` |"),
+        ("`1` to `10000` |", "`1` to `9999` |"),
+        ("| `0.0` | `0` to `1` |", "| `0.1` | `0` to `1` |"),
+    ] {
+        assert!(page.contains(right), "{right}");
+        let planted = keys::stated_in_tables(name, &page.replace(right, wrong));
         assert!(!probes::wrong(&planted).is_empty(), "{wrong} is not found");
     }
 }
@@ -166,7 +185,10 @@ fn defaults_and_bounds_in_the_example_are_those_of_the_code() {
 /// nobody wrote. A test's name is a lower-case word with three underscores or
 /// more.
 fn stale_names(page: &str, sources: &str) -> Vec<String> {
-    let keys = keys::known();
+    let mut keys = keys::known();
+    // What a page has in its tables it tells of itself.
+    let stated = keys::stated_in_tables("", page).into_iter();
+    keys.extend(stated.map(|stated| stated.key));
     let functions: BTreeSet<&str> = sources
         .split("fn ")
         .filter_map(|rest| rest.split('(').next())

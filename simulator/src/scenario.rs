@@ -588,7 +588,7 @@ fn read_cloud(fields: &mut Fields<'_>, slots: u32, place: market::Place<'_>) -> 
     let metric_lag = fields.or_within("metric_lag", seconds(60), Duration::ZERO..=DAY);
     let billing = Billing { increment, minimum };
     let offerings = market::read_offerings(fields, market::Common { billing, slots }, place);
-    let faults = fields.table_or_empty("faults", market::read_faults);
+    let faults = fields.table_or_empty("faults", |fields| Some(market::read_faults(fields)));
     let warm_pool = fields.table("warm_pool", |fields| {
         market::read_warm_pool(fields, &offerings, boot)
     });

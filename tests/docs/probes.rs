@@ -103,6 +103,22 @@ const TEMPLATES: &[Template] = &[
         "[workload]\ntrace = \"x\"\n[cloud]\n@\nboot = { distribution = \"constant\", value = \"1s\" }\nusd_per_hour = 1\n[fleet]\nmax = 9\n",
     ),
     scenario(
+        "`[[cloud.offering]]`",
+        "[workload]\ntrace = \"x\"\n[cloud]\nboot = { distribution = \"constant\", value = \"1s\" }\n[fleet]\nmax = 9\n[[cloud.offering]]\n@\nname = \"a\"\nusd_per_hour = 1\n[cloud.offering.capacity]\n@capacity.\nup = \"1h\"\ndown = \"1h\"\n[cloud.offering.interruption]\n@interruption.\nevery = \"1h\"\n",
+    ),
+    scenario(
+        "`[cloud.warm_pool]`",
+        "[workload]\ntrace = \"x\"\n[cloud]\nboot = { distribution = \"constant\", value = \"1s\" }\nusd_per_hour = 1\n[fleet]\nmax = 9\n[cloud.warm_pool]\n@\nsize = 1\nstart = { distribution = \"constant\", value = \"1s\" }\n",
+    ),
+    scenario(
+        "`[cloud.faults]`",
+        "[workload]\ntrace = \"x\"\n[cloud]\nboot = { distribution = \"constant\", value = \"1s\" }\nusd_per_hour = 1\n[fleet]\nmax = 9\n[cloud.faults]\n@\n",
+    ),
+    scenario(
+        "`[workload.class.NAME]`",
+        "[workload]\ntrace = \"x\"\n[workload.class.a]\n@\n[cloud]\nboot = { distribution = \"constant\", value = \"1s\" }\nusd_per_hour = 1\n[fleet]\nmax = 9\n",
+    ),
+    scenario(
         "`[fleet]`",
         "[workload]\ntrace = \"x\"\n[cloud]\nboot = { distribution = \"constant\", value = \"1s\" }\nusd_per_hour = 1\n[fleet]\n@\nmax = 9\n",
     ),

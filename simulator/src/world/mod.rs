@@ -22,10 +22,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use windlass_policies::model::{
-    Action, Epoch, FleetError, Instance, InstanceId, LaunchToken, Listing, Offering, Outcome, Work,
+    Action, Epoch, FleetError, Instance, InstanceId, LaunchToken, Listing, Market, Offering,
+    Outcome, Work,
 };
 use windlass_policies::signal::{Readings, SignalSpec};
-use windlass_policies::units::{MicroUsd, MicroUsdPerHour, Timestamp, micros_of};
+use windlass_policies::units::{MicroUsd, Timestamp, micros_of};
 
 use crate::queue::{
     JobsError, QueueSpec, SLOTS_MAX, Server, ServerSpec, Snapshot, Spread, WorkerId, WorkerState,
@@ -277,17 +278,6 @@ impl World {
     /// (any more). Times are microseconds of the world.
     pub fn worker(&self, id: &InstanceId) -> Option<WorkerState> {
         self.queue.state(self.roster.get(id)?.worker?)
-    }
-
-    /// What the instances that have not ended cost an hour now, those that are
-    /// paid for already too.
-    pub fn spend(&self) -> MicroUsdPerHour {
-        let price = |record: &Record| match &self.pools[record.offering].spec.prices {
-            Some(course) => course.at(self.queue.now()).get(),
-            None => self.spec.offerings[record.offering].price.get(),
-        };
-        let prices = self.roster.alive().map(price);
-        MicroUsdPerHour::new(prices.fold(0, u64::saturating_add))
     }
 
     /// How many instances have not ended, booting ones included.
@@ -543,11 +533,12 @@ impl World {
         let (offering, covered) = (record.offering, record.covered_at.is_some());
         let lost = record.worker.map_or(0, |worker| self.queue.remove(worker));
         let prices = self.pools[offering].spec.prices.clone();
+        let spot = self.spec.offerings[offering].market == Market::Spot;
         let stay = Stay {
             from: record.launched_at,
             until: now,
             covered_at: record.covered_at,
-            taken_back: by == EndedBy::TakingBack,
+            taken_back: spot && by == EndedBy::TakingBack,
             prices: prices.as_deref(),
         };
         self.bill.charge_stay(&self.spec.offerings[offering], &stay);
