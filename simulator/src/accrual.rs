@@ -96,7 +96,7 @@ mod tests {
             for (from, to, weight) in &spans {
                 accrual.add(*from, *to, *weight);
             }
-            let points: Vec<u64> = (0..).map(|k| k * step).take_while(|at| *at < length).collect();
+            let points: Vec<u64> = (0..60).map(|k| k * step).take_while(|at| *at < length).collect();
             let expected: Vec<u128> = points
                 .into_iter()
                 .chain([length])

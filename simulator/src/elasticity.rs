@@ -114,7 +114,7 @@ impl Demand {
             busy.add(*arrival, arrival + service, 1);
             served += u128::from(*service);
         }
-        let parts = u128::from(TARGET_PART) * wide(jobs.len()).max(1) as u128;
+        let parts = u128::from(TARGET_PART) * u128::from(wide(jobs.len()).max(1));
         let totals = busy.totals();
         // Loads repeat, and a long search need not.
         let mut known = BTreeMap::new();
@@ -158,7 +158,7 @@ fn instances_for(load: f64, slots: u32) -> u64 {
         count += 1;
         let servers = count as f64;
         inverse = 1.0 + inverse * servers / load;
-        if count % slots == 0 && servers > load {
+        if count.is_multiple_of(slots) && servers > load {
             let waits = 1.0 / (1.0 + (inverse - 1.0) * (1.0 - load / servers));
             let late = waits * libm::exp(-(servers - load) / TARGET_PART as f64);
             if late <= LATE_MAX {
@@ -190,7 +190,7 @@ impl Elasticity {
         let length = demand.length.max(1) as f64;
         let mut sums = Sums::default();
         supply.beside(demand, |span, supply, demand| {
-            sums.add(span, supply, demand)
+            sums.add(span, supply, demand);
         });
         let percent = |sum: f64| 100.0 * sum / length;
         let mean = ratio(sums.demanded, u128::from(demand.length));
