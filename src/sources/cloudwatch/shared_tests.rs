@@ -1,4 +1,4 @@
-//! Against a server on loopback that answers in CBOR, as CloudWatch does.
+//! Against a server on loopback that answers in CBOR, as `CloudWatch` does.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -16,7 +16,7 @@ const NOW: Timestamp = Timestamp::from_secs(1_000_000_030);
 /// The minute before the one that is open at [`NOW`].
 const LAST: u32 = 999_999_960;
 
-/// A few values of CBOR (RFC 8949), enough for what CloudWatch says here.
+/// A few values of CBOR (RFC 8949), enough for what `CloudWatch` says here.
 enum Cbor {
     Text(String),
     Float(f64),
