@@ -311,9 +311,8 @@ impl GroupCalls for AwsGroup {
                 let tags = instance.tags.unwrap_or_default();
                 let fenced = tags.iter().any(|tag| tag.key() == Some(FENCE_TAG));
                 let work = match self.workers {
-                    Workers::Stateless => Work::Idle,
                     Workers::Protection if *protected => Work::Busy,
-                    Workers::Protection => Work::Idle,
+                    Workers::Protection | Workers::Stateless => Work::Idle,
                 };
                 let detail = Detail {
                     launched_at: timestamp(at),
@@ -412,12 +411,12 @@ fn parse(
         let id = instance
             .instance_id()
             .ok_or_else(|| wrong("lists an instance without an id"))?;
-        let state = instance
+        let told = instance
             .lifecycle_state()
             .map_or("nothing", |state| state.as_str());
-        let stage = Stage::of(state).ok_or_else(|| {
+        let stage = Stage::of(told).ok_or_else(|| {
             wrong(&format!(
-                "has {id} in the state {state:?}, which this windlass does not know"
+                "has {id} in the state {told:?}, which this windlass does not know"
             ))
         })?;
         if instance

@@ -33,7 +33,7 @@ impl Cbor {
     fn write(&self, out: &mut Vec<u8>) {
         let head = |out: &mut Vec<u8>, major: u8, length: usize| {
             // Two bytes of length do for all of it.
-            out.push(major << 5 | 25);
+            out.push(major << 5 | 0x19);
             out.extend(u16::try_from(length).expect("short").to_be_bytes());
         };
         match self {
@@ -52,7 +52,9 @@ impl Cbor {
             }
             Self::List(items) => {
                 head(out, 4, items.len());
-                items.iter().for_each(|item| item.write(out));
+                for item in items {
+                    item.write(out);
+                }
             }
             Self::Map(pairs) => {
                 head(out, 5, pairs.len());
