@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tempfile::TempDir;
 use tokio::task::LocalSet;
 use windlass_policies::fields::Document;
+use windlass_policies::reconcile::Mode;
 use windlass_policies::spec;
 use windlass_policies::units::MicroUsdPerHour;
 
@@ -42,6 +43,17 @@ impl Place {
         script: &str,
         change: impl FnOnce(&mut ProcessSettings),
     ) -> Result<Rc<ProcessFleet>, ProcessError> {
+        self.open_in(Mode::Act, store, epoch, script, change).await
+    }
+
+    async fn open_in(
+        &self,
+        mode: Mode,
+        store: &str,
+        epoch: u64,
+        script: &str,
+        change: impl FnOnce(&mut ProcessSettings),
+    ) -> Result<Rc<ProcessFleet>, ProcessError> {
         let mut settings = ProcessSettings {
             command: ["sh", "-c", script].map(str::to_owned).to_vec(),
             environment: BTreeMap::new(),
@@ -55,6 +67,7 @@ impl Place {
         };
         change(&mut settings);
         let opening = Opening {
+            mode,
             store_path: &self.store(),
             store_id: store,
             epoch: Epoch(epoch),
