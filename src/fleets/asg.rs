@@ -420,7 +420,7 @@ impl<C: GroupCalls, K: Clock> AsgFleet<C, K> {
         }
         // Written before done: without the tag, a lost answer could not be
         // told from a launch that never was.
-        let tags = BTreeMap::from_iter(epoch_tag.into_iter().chain([raise.tag.clone()]));
+        let tags: BTreeMap<_, _> = epoch_tag.into_iter().chain([raise.tag.clone()]).collect();
         self.calls.tag(&tags).await.map_err(not_done)?;
         let by = raise.to - fresh.desired;
         {
@@ -458,13 +458,12 @@ impl<C: GroupCalls, K: Clock> AsgFleet<C, K> {
     /// and asks whether `instance` may be ended.
     async fn check_end(&self, epoch: Epoch, instance: &InstanceId) -> Result<Group, FleetError> {
         let known = self.state.borrow().preflight.clone();
-        let (group, refreshing) = match known {
-            Some(known) => known,
-            None => {
-                let group = self.calls.reading().await.map_err(not_done)?;
-                let refreshing = self.calls.refreshing().await.map_err(not_done)?;
-                (group, refreshing)
-            }
+        let (group, refreshing) = if let Some(known) = known {
+            known
+        } else {
+            let group = self.calls.reading().await.map_err(not_done)?;
+            let refreshing = self.calls.refreshing().await.map_err(not_done)?;
+            (group, refreshing)
         };
         let mut group = group;
         if let Some((key, value)) = Self::claim(epoch, &group)? {

@@ -525,12 +525,12 @@ fn parse(
         let id = instance
             .instance_id()
             .ok_or_else(|| wrong("lists an instance without an id"))?;
-        let state = instance
+        let told = instance
             .lifecycle_state()
             .map_or("nothing", |state| state.as_str());
-        let stage = Stage::of(state).ok_or_else(|| {
+        let stage = Stage::of(told).ok_or_else(|| {
             wrong(&format!(
-                "has {id} in the state {state:?}, which this windlass does not know"
+                "has {id} in the state {told:?}, which this windlass does not know"
             ))
         })?;
         if instance

@@ -2,7 +2,7 @@
 //!
 //! What there is, is read from the system at every listing: each process that
 //! carries the worker's tag in its environment. What was asked for is written
-//! down before it is done ([`state`]), so that a launch is made once however
+//! down before it is done (`state`), so that a launch is made once however
 //! often it is asked for, and a daemon that was killed finds its workers again:
 //! they are no part of it and outlive it.
 //!

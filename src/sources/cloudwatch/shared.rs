@@ -26,13 +26,13 @@ const GATHER: Duration = Duration::from_millis(20);
 /// The most pages of one answer. A call is planned to fit into one.
 const PAGES_MAX: usize = 20;
 
-/// Asks CloudWatch for all fleets. Must be used on a `LocalSet`.
+/// Asks `CloudWatch` for all fleets. Must be used on a `LocalSet`.
 #[derive(Debug)]
 pub struct CloudWatch {
     client: Client,
     waiting: RefCell<Vec<Waiting>>,
     gathering: Cell<bool>,
-    /// The last number of each, for when CloudWatch will not be asked.
+    /// The last number of each, for when `CloudWatch` will not be asked.
     last: RefCell<BTreeMap<CloudWatchSpec, Sample>>,
 }
 
