@@ -501,3 +501,29 @@ fn folders_of_ended_workers_are_kept_for_a_while_and_not_for_ever() {
         );
     });
 }
+
+#[test]
+fn a_rehearsal_takes_nothing_over_and_ends_nobody() {
+    block_on(async {
+        let place = Place::new();
+        let acting = place.open("s", 1, IDLE, |_| {}).await.expect("opened");
+        acting.apply("jobs", Epoch(1), &launch("t", 1)).await;
+        let [worker] = &place.running()[..] else {
+            panic!("one worker runs");
+        };
+        // It was to end, and has had its time.
+        let id = worker.told.get(told::INSTANCE).expect("told");
+        acting
+            .state
+            .set_stopped(id, Timestamp::EPOCH)
+            .expect("written");
+        let watching = place.open_in(Mode::Rehearse, "s", 2, IDLE, |_| {}).await;
+        let watching = watching.expect("opened");
+        let listing = watching.list("jobs").await.expect("a listing");
+        assert_eq!(listing.instances.len(), 1);
+        assert_eq!(place.running().len(), 1, "nobody was ended");
+        // Whoever had it before has it still, and ends it.
+        acting.list("jobs").await.expect("a listing");
+        assert_eq!(place.running().len(), 0);
+    });
+}
