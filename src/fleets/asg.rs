@@ -10,6 +10,8 @@
 
 #[cfg(feature = "aws")]
 pub mod aws;
+#[cfg(all(test, feature = "aws"))]
+mod aws_tests;
 pub mod book;
 pub mod group;
 #[cfg(test)]
