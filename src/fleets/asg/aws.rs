@@ -420,15 +420,14 @@ impl GroupCalls for AwsGroup {
         let region = &self.shared.region;
         let known = self.known.borrow().get(instance).cloned();
         let mut worker = known.unwrap_or_default();
-        let fence = match worker.fence.take() {
-            // It was set in an earlier cycle, and its worker is still at work.
-            Some(fence) => fence,
-            None => {
-                let fence = Fence::new(epoch, region.now());
-                region.tag(instance, TAG_FENCE, fence.as_str()).await?;
-                worker.report = None;
-                fence
-            }
+        // It was set in an earlier cycle, and its worker is still at work; or now.
+        let fence = if let Some(fence) = worker.fence.take() {
+            fence
+        } else {
+            let fence = Fence::new(epoch, region.now());
+            region.tag(instance, TAG_FENCE, fence.as_str()).await?;
+            worker.report = None;
+            fence
         };
         worker.fence = Some(fence.clone());
         self.remember(instance, &worker);

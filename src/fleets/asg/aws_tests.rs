@@ -24,9 +24,11 @@ struct Web {
     suspended: &'static str,
     refreshing: bool,
     tags: Vec<(String, String)>,
-    /// Id, lifecycle state, protected, tags on EC2.
-    members: Vec<(&'static str, &'static str, bool, Vec<(String, String)>)>,
+    members: Vec<Worker>,
 }
+
+/// Id, lifecycle state, whether it is protected, tags on EC2.
+type Worker = (&'static str, &'static str, bool, Vec<(String, String)>);
 
 impl Web {
     fn of(ids: &[&'static str]) -> Self {
@@ -506,13 +508,13 @@ fn asking_again_after_a_lost_answer_comes_to_the_same_number() {
         // Whether the request arrived before its answer was lost.
         for arrived in [false, true] {
             let mut lost = false;
-            let lose = move |_: &Web, form: &Form| {
+            let hang_up = move |_: &Web, form: &Form| {
                 let change = form["Action"] == "SetDesiredCapacity" && !lost;
                 lost |= change;
                 change.then_some(Reply::Hangup)
             };
             let web = Web::of(&["i-1"]);
-            let cloud = Cloud::with(web, WorkersSettings::Stateless, lose).await;
+            let cloud = Cloud::with(web, WorkersSettings::Stateless, hang_up).await;
             cloud.list().await.expect("a listing");
             let outcome = cloud.act(&launch(3)).await;
             let unknown = matches!(outcome, Outcome::Failed(FleetError::Unknown(_)));
