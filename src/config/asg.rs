@@ -6,6 +6,9 @@ use windlass_policies::fields::Fields;
 use windlass_policies::model::{Billing, Market, Offering};
 use windlass_policies::units::MicroUsdPerHour;
 
+use super::price::{self, Priced};
+use crate::aws::settings::AwsSettings;
+
 /// No instance has more processors than that.
 const SLOTS_MAX: u32 = 10_000;
 
@@ -21,6 +24,8 @@ pub struct AsgSettings {
     pub instance_type: String,
     /// What one instance costs an hour.
     pub price: MicroUsdPerHour,
+    /// Where that comes from.
+    pub priced: Priced,
     /// On which terms the group buys.
     pub market: Market,
     /// Jobs one instance works on at a time.
@@ -58,7 +63,7 @@ impl AsgSettings {
 }
 
 /// Reads the table.
-pub(super) fn read(asg: &mut Fields<'_>) -> Option<AsgSettings> {
+pub(super) fn read(asg: &mut Fields<'_>, aws: &AwsSettings) -> Option<AsgSettings> {
     let what = "the name of an Auto Scaling group";
     let group = asg.required::<String>("group", what);
     if let Some(group) = &group
@@ -71,10 +76,12 @@ pub(super) fn read(asg: &mut Fields<'_>) -> Option<AsgSettings> {
     if instance_type.as_ref().is_some_and(String::is_empty) {
         asg.problem("type", format!("is empty; write {what}"));
     }
-    let price = asg.required::<MicroUsdPerHour>(
-        "usd_per_hour",
-        "what one instance costs an hour, in dollars, such as 0.0725",
-    );
+    let types: Vec<&str> = instance_type
+        .iter()
+        .map(String::as_str)
+        .filter(|name| !name.is_empty())
+        .collect();
+    let price = price::read(asg, aws, &types);
     let markets = [
         (Market::OnDemand.word(), Market::OnDemand),
         (Market::Spot.word(), Market::Spot),
@@ -86,10 +93,12 @@ pub(super) fn read(asg: &mut Fields<'_>) -> Option<AsgSettings> {
         ("stateless", Workers::Stateless),
     ];
     let workers = asg.required_word("workers", &words);
+    let (price, priced) = price?;
     Some(AsgSettings {
         group: group?,
         instance_type: instance_type?,
-        price: price?,
+        price,
+        priced,
         market,
         slots,
         workers: workers?,
