@@ -358,6 +358,17 @@ impl Scenario {
         signals: &[SignalSpec],
         repeats: bool,
     ) -> Result<World, ScenarioError> {
+        self.build_world(self.world_spec(fleet, workload, signals, repeats))
+    }
+
+    /// What [`Scenario::world`] is like, to change something about it.
+    pub fn world_spec(
+        &self,
+        fleet: &str,
+        workload: &Workload,
+        signals: &[SignalSpec],
+        repeats: bool,
+    ) -> WorldSpec {
         let queue = QueueSpec {
             jobs: Arc::clone(&workload.jobs),
             repeat_every: repeats.then_some(workload.length_micros),
@@ -366,7 +377,7 @@ impl Scenario {
                 .iter()
                 .any(|signal| signal.name == standard::LATENCY_P95),
         };
-        let spec = WorldSpec {
+        WorldSpec {
             fleet: fleet.to_owned(),
             begins_at: self.world_begins_at(),
             offerings: self.all_offerings(),
@@ -382,7 +393,14 @@ impl Scenario {
                 faults: self.faults,
                 warm_pool: self.warm_pool,
             },
-        };
+        }
+    }
+
+    /// The world of `spec` at its beginning, with the boots of this scenario.
+    ///
+    /// # Errors
+    /// [`ScenarioError::World`].
+    pub fn build_world(&self, spec: WorldSpec) -> Result<World, ScenarioError> {
         World::new(spec, self.boot_times()).map_err(|source| ScenarioError::World {
             scenario: self.name.clone(),
             source,
@@ -396,6 +414,7 @@ impl Scenario {
             sharing: self.sharing.clone(),
             speeds: self.offerings.iter().any(speed),
             slow: false,
+            journal: false,
         }
     }
 

@@ -91,12 +91,16 @@ pub struct Uses {
     pub queues: BTreeSet<String>,
     /// Queues of notices, whose messages are taken, by URL.
     pub notices: BTreeSet<String>,
-    /// Whether metrics of CloudWatch are read.
+    /// Whether metrics of `CloudWatch` are read.
     pub cloudwatch: bool,
 }
 
 /// What a fleet launches.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a permission of its own, and any of them may be needed"
+)]
 pub struct Launches {
     /// Its launch template, by id (`lt-...`) or name; `None` if it is launched
     /// from an image.
@@ -177,6 +181,7 @@ impl Uses {
         match provider {
             Provider::Simulated(_) | Provider::Process(_) => {}
             Provider::Asg(settings) => {
+                self.notices.extend(settings.notices_queue_url.clone());
                 self.groups.insert(fleet.to_owned(), settings.group.clone());
             }
             Provider::Ec2(settings) => {

@@ -1,5 +1,6 @@
 //! `[fleet.NAME.asg]`: an existing Auto Scaling group.
 
+use std::path::Path;
 use std::time::Duration;
 
 use windlass_policies::fields::Fields;
@@ -7,7 +8,8 @@ use windlass_policies::model::{Billing, Market, Offering};
 use windlass_policies::units::MicroUsdPerHour;
 
 use super::price::{self, Priced};
-use crate::aws::settings::AwsSettings;
+use super::workers::{self, WorkersSettings};
+use crate::aws::settings::{AwsSettings, read_url};
 
 /// No instance has more processors than that.
 const SLOTS_MAX: u32 = 10_000;
@@ -30,18 +32,10 @@ pub struct AsgSettings {
     pub market: Market,
     /// Jobs one instance works on at a time.
     pub slots: u32,
-    /// How it is known what a worker does.
-    pub workers: Workers,
-}
-
-/// How it is known what a worker does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Workers {
-    /// It protects its instance from scale-in while it has a job, and takes
-    /// none while the instance has the tag `windlass:fenced`.
-    Protection,
-    /// Instances hold no jobs: any may be ended at any time.
-    Stateless,
+    /// How workers hear of a fence and answer.
+    pub workers: WorkersSettings,
+    /// The queue of what EC2 announces.
+    pub notices_queue_url: Option<String>,
 }
 
 impl AsgSettings {
@@ -62,8 +56,8 @@ impl AsgSettings {
     }
 }
 
-/// Reads the table.
-pub(super) fn read(asg: &mut Fields<'_>, aws: &AwsSettings) -> Option<AsgSettings> {
+/// Reads the table; files are relative to `folder`.
+pub(super) fn read(asg: &mut Fields<'_>, folder: &Path, aws: &AwsSettings) -> Option<AsgSettings> {
     let what = "the name of an Auto Scaling group";
     let group = asg.required::<String>("group", what);
     if let Some(group) = &group
@@ -88,11 +82,8 @@ pub(super) fn read(asg: &mut Fields<'_>, aws: &AwsSettings) -> Option<AsgSetting
     ];
     let market = asg.word("market", &markets).unwrap_or_default();
     let slots = asg.or_within("slots", 1, 1..=SLOTS_MAX);
-    let words = [
-        ("protection", Workers::Protection),
-        ("stateless", Workers::Stateless),
-    ];
-    let workers = asg.required_word("workers", &words);
+    let workers = workers::read(asg, folder, &workers::IN_A_GROUP);
+    let notices_queue_url = read_url(asg, "notices_queue_url");
     let (price, priced) = price?;
     Some(AsgSettings {
         group: group?,
@@ -102,5 +93,6 @@ pub(super) fn read(asg: &mut Fields<'_>, aws: &AwsSettings) -> Option<AsgSetting
         market,
         slots,
         workers: workers?,
+        notices_queue_url,
     })
 }

@@ -208,7 +208,7 @@ fn a_group_without_a_price_counts_at_its_type_on_demand() {
         let text = format!(
             "[aws]\nregion = \"us-east-1\"\n[fleet.f]\nprovider = \"asg\"\n[fleet.f.limits]\n\
              max = 9\nmax_usd_per_hour = 9\n[[fleet.f.policy]]\nkind = \"fixed\"\n\
-             instances = 1\n[fleet.f.asg]\ngroup = \"web\"\nworkers = \"stateless\"\n{lines}"
+             instances = 1\n[fleet.f.asg]\ngroup = \"web\"\nworkers = \"tags\"\n{lines}"
         );
         Config::parse(&text, Path::new("")).map_err(|problems| problems.to_string())
     };

@@ -9,7 +9,7 @@ use super::cloudwatch::{CloudWatch, CloudWatchSpec};
 use super::sqs::{Queues, SqsSpec};
 use crate::aws::client::AwsClients;
 
-/// CloudWatch and SQS for all fleets of a daemon. Cheap to clone. Must be used
+/// `CloudWatch` and SQS for all fleets of a daemon. Cheap to clone. Must be used
 /// on a `LocalSet`.
 #[derive(Clone, Debug)]
 pub(super) struct AwsSources {
@@ -34,7 +34,7 @@ pub(super) enum Reader {
 }
 
 impl Reader {
-    /// What SQS does not say of a queue is read in CloudWatch.
+    /// What SQS does not say of a queue is read in `CloudWatch`.
     pub(super) fn of_queue(shared: &AwsSources, spec: &SqsSpec) -> Self {
         match spec.in_cloudwatch() {
             Some(metric) => Self::CloudWatch(shared.clone(), metric),

@@ -1,9 +1,9 @@
-//! Readings from Amazon CloudWatch: a metric, or a metric maths expression.
+//! Readings from Amazon `CloudWatch`: a metric, or a metric maths expression.
 //!
 //! A statistic belongs to a period, and is true once the period has ended: a
 //! reading is the newest period that is over, and its age counts from the end
 //! of it. A period that is still open is never taken. All fleets that read
-//! within one tick share their calls ([`shared`]).
+//! within one tick share their calls (`shared`).
 
 mod expression;
 #[cfg(feature = "aws")]
@@ -24,7 +24,7 @@ pub use shared::CloudWatch;
 /// A minute, as fine as most metrics of AWS are.
 const PERIOD_DEFAULT: Duration = Duration::from_mins(1);
 
-/// CloudWatch takes no longer period.
+/// `CloudWatch` takes no longer period.
 const PERIOD_MAX: Duration = Duration::from_hours(24);
 
 /// The only periods below a minute; metrics stored that finely must be
@@ -34,19 +34,19 @@ const FINE_PERIODS: [u64; 5] = [1, 5, 10, 20, 30];
 /// Numbers that come later than this are no basis for a decision.
 const DELAY_MAX: Duration = Duration::from_hours(1);
 
-/// CloudWatch takes no more dimensions of one metric.
+/// `CloudWatch` takes no more dimensions of one metric.
 const DIMENSIONS_MAX: usize = 30;
 
-/// Enough for a formula a person can check; CloudWatch itself takes 500 in all.
+/// Enough for a formula a person can check; `CloudWatch` itself takes 500 in all.
 const METRICS_MAX: usize = 20;
 
-/// What one signal asks of CloudWatch. Equal ones of several fleets are asked
+/// What one signal asks of `CloudWatch`. Equal ones of several fleets are asked
 /// once.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CloudWatchSpec {
     /// What is computed.
     pub what: What,
-    /// The length of the periods that CloudWatch summarises.
+    /// The length of the periods that `CloudWatch` summarises.
     pub period: Duration,
     /// How long after its end a period is left alone, because numbers of it
     /// may still come in.
@@ -74,9 +74,9 @@ pub struct Metric {
     pub namespace: String,
     /// Its name, such as `ApproximateAgeOfOldestMessage`.
     pub name: String,
-    /// All its dimensions: CloudWatch keeps a metric of its own for each set.
+    /// All its dimensions: `CloudWatch` keeps a metric of its own for each set.
     pub dimensions: BTreeMap<String, String>,
-    /// A statistic in the words of CloudWatch, such as `Average` or `p95`.
+    /// A statistic in the words of `CloudWatch`, such as `Average` or `p95`.
     pub statistic: String,
 }
 
@@ -179,9 +179,9 @@ fn read_maths(fields: &mut Fields<'_>) -> Option<What> {
             fields.problem(key, message);
         }
     }
-    let mut named = 0;
+    let mut written = 0;
     let read: Vec<(String, Metric)> = fields.named_tables("metrics", |name, table| {
-        named += 1;
+        written += 1;
         let metric = read_metric(table);
         if let Err(message) = expression::check_name(name) {
             table.problem_here(message);
@@ -191,15 +191,15 @@ fn read_maths(fields: &mut Fields<'_>) -> Option<What> {
     });
     let text = fields.optional::<String>("expression")?;
     let names: Vec<&str> = read.iter().map(|(name, _)| name.as_str()).collect();
-    if read.len() < named {
+    if read.len() < written {
         // A metric that is wrong has been reported; which names are right is
         // not known then.
         return None;
     }
-    if named > METRICS_MAX {
+    if written > METRICS_MAX {
         fields.problem(
             "metrics",
-            format!("{named} metrics; write {METRICS_MAX} at most"),
+            format!("{written} metrics; write {METRICS_MAX} at most"),
         );
         return None;
     }
@@ -281,7 +281,7 @@ fn filled(fields: &mut Fields<'_>, key: &str, what: &str) -> Option<String> {
     Some(text)
 }
 
-/// Whether CloudWatch knows the statistic ("CloudWatch statistics definitions",
+/// Whether `CloudWatch` knows the statistic ("`CloudWatch` statistics definitions",
 /// <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/Statistics-definitions.html>).
 fn is_statistic(text: &str) -> bool {
     const PLAIN: [&str; 6] = ["Average", "Sum", "Minimum", "Maximum", "SampleCount", "IQM"];
@@ -338,7 +338,7 @@ mod tests {
     fn read(text: &str) -> Result<CloudWatchSpec, String> {
         Document::parse(text)
             .expect("TOML")
-            .read(|fields| read_spec(fields))
+            .read(read_spec)
             .map_err(|problems| problems.to_string())
     }
 

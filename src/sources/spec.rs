@@ -38,7 +38,7 @@ pub enum SourceSpec {
     Prometheus(PrometheusSpec),
     /// A list, stream, sorted set or hash in Redis.
     Redis(RedisSpec),
-    /// A statistic of a metric in Amazon CloudWatch, or a formula of several.
+    /// A statistic of a metric in Amazon `CloudWatch`, or a formula of several.
     CloudWatch(CloudWatchSpec),
     /// A number of an Amazon SQS queue.
     Sqs(SqsSpec),

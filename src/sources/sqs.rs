@@ -2,7 +2,7 @@
 //!
 //! What SQS counts is approximate and settles within about a minute
 //! ("Amazon SQS visibility", `GetQueueAttributes`). The age of the oldest message is
-//! no attribute of a queue: it is read from CloudWatch, where a queue without
+//! no attribute of a queue: it is read from `CloudWatch`, where a queue without
 //! traffic for hours has none, which is absent and not 0.
 
 use windlass_policies::fields::Fields;
@@ -74,7 +74,7 @@ impl SqsSpec {
         Queue::of(&self.queue_url).expect("a checked URL names a queue")
     }
 
-    /// What is to be asked of CloudWatch, for what SQS itself does not say.
+    /// What is to be asked of `CloudWatch`, for what SQS itself does not say.
     pub fn in_cloudwatch(&self) -> Option<CloudWatchSpec> {
         match self.count {
             SqsCount::Visible | SqsCount::InFlight | SqsCount::Delayed => None,
@@ -159,7 +159,7 @@ mod tests {
     fn read(text: &str) -> Result<SqsSpec, String> {
         Document::parse(text)
             .expect("TOML")
-            .read(|fields| read_spec(fields))
+            .read(read_spec)
             .map_err(|problems| problems.to_string())
     }
 

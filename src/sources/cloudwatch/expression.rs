@@ -6,7 +6,7 @@
 
 use std::fmt::Write as _;
 
-/// CloudWatch takes no longer expression.
+/// `CloudWatch` takes no longer expression.
 const CHARS_MAX: usize = 1_024;
 
 /// A formula whose names are all known.
@@ -104,7 +104,7 @@ impl Expression {
     }
 }
 
-/// Whether CloudWatch takes `name` for a metric of a formula.
+/// Whether `CloudWatch` takes `name` for a metric of a formula.
 ///
 /// # Errors
 /// A sentence that says what it takes.

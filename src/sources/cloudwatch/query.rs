@@ -13,10 +13,10 @@ use windlass_policies::units::Timestamp;
 use super::{CloudWatchSpec, Metric, What};
 use crate::sources::{unreachable_because, unusable};
 
-/// The most queries CloudWatch takes in one call.
+/// The most queries `CloudWatch` takes in one call.
 const QUERIES_MAX: u64 = 500;
 
-/// The most numbers CloudWatch puts into one page of an answer.
+/// The most numbers `CloudWatch` puts into one page of an answer.
 const POINTS_MAX: u64 = 100_800;
 
 /// Periods below a minute are kept for so long only.
@@ -31,7 +31,7 @@ pub(super) struct Call {
     pub(super) end_secs: u64,
     /// What is asked, by id.
     pub(super) specs: BTreeMap<String, CloudWatchSpec>,
-    /// The same in the words of CloudWatch.
+    /// The same in the words of `CloudWatch`.
     pub(super) queries: Vec<MetricDataQuery>,
 }
 

@@ -1,0 +1,132 @@
+//! How many calls of AWS a fleet on EC2 costs. `docs/aws.md` has the table:
+//!
+//! ```text
+//! tests/run --test aws calls -- --nocapture
+//! ```
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::daemon::Place;
+use crate::proxy::Proxy;
+use crate::server::{Kind, Server};
+
+/// A thousand fleets take their time to start.
+const LIMIT: Duration = Duration::from_mins(2);
+
+/// Cycles in an hour at the usual interval of a minute.
+const CYCLES_AN_HOUR: usize = 60;
+
+/// Cycles of every fleet that are waited for.
+const CYCLES_COUNTED: usize = 4;
+
+/// Fleets, and their interval: the shortest that leaves this machine idle
+/// between two cycles, for a build without optimization.
+const SIZES: [(usize, u64); 3] = [(1, 1), (100, 2), (1_000, 10)];
+
+/// What was asked until every fleet had some cycles behind it.
+struct Asked {
+    /// Calls by action.
+    calls: BTreeMap<String, usize>,
+    /// Decisions until then, and a few after it.
+    decisions: usize,
+}
+
+fn ask(server: &Server, fleets: usize, interval: u64) -> Asked {
+    let proxy = Proxy::start(server, 1);
+    let url = proxy.url();
+    let names: Vec<String> = (0..fleets).map(|fleet| format!("f{fleet}")).collect();
+    let queues = server.look("queues", &json!(names));
+    let queues: Vec<String> = serde_json::from_value(queues).expect("URLs");
+    let mut config = format!(
+        "[store]\npath = \"windlass.db\"\n[aws]\nendpoint_url = \"{url}\"\nregion = \"us-east-1\"\n"
+    );
+    for (name, queue) in names.iter().zip(&queues) {
+        let path = queue.splitn(4, '/').nth(3).expect("a path");
+        write!(
+            config,
+            r#"
+[fleet.{name}]
+provider = "ec2"
+interval = "{interval}s"
+
+[fleet.{name}.ec2]
+launch_template = "one"
+workers = "tags"
+
+[[fleet.{name}.ec2.offering]]
+name = "on-demand"
+types = ["m5.large"]
+usd_per_hour = 0.1
+
+[fleet.{name}.signals.backlog]
+source = "sqs"
+queue_url = "{url}/{path}"
+count = "visible"
+
+[fleet.{name}.signals.in_flight]
+source = "sqs"
+queue_url = "{url}/{path}"
+count = "in_flight"
+
+[fleet.{name}.limits]
+max = 10
+max_usd_per_hour = 10.0
+
+[[fleet.{name}.policy]]
+kind = "queue_backlog"
+jobs_per_instance = 1
+"#
+        )
+        .expect("text");
+    }
+    let place = Place::new(&config);
+    let mut daemon = place.start();
+    let waited = CYCLES_COUNTED * fleets;
+    daemon.decisions(waited, LIMIT);
+    let mut calls: BTreeMap<String, usize> = BTreeMap::new();
+    for ((_, name), count) in proxy.counts() {
+        *calls.entry(name).or_default() += count;
+    }
+    let decisions = waited + daemon.more_decisions();
+    Asked { calls, decisions }
+}
+
+#[test]
+fn calls_of_a_quiet_hour() {
+    if !Kind::all().contains(&Kind::Ministack) {
+        return;
+    }
+    let mut table = String::from("| fleets | calls an hour | of them by fleet |\n|---|---|---|\n");
+    for (fleets, interval) in SIZES {
+        let server = Server::start(Kind::Ministack);
+        server.look("template", &json!("one"));
+        let Asked { calls, decisions } = ask(&server, fleets, interval);
+        let of = |name: &str| calls.get(name).copied().unwrap_or(0);
+        let (listings, queues) = (of("DescribeInstances"), of("GetQueueAttributes"));
+        let told = format!("{fleets}: {decisions} decisions, {calls:?}");
+        // A queue is asked once for both its signals, in each cycle, of which
+        // some are not decided yet: none of this depends on the machine's pace.
+        let waited = CYCLES_COUNTED * fleets;
+        assert!((waited..=decisions + fleets).contains(&queues), "{told}");
+        // One listing serves all fleets that ask within moments of each other.
+        let rounds = decisions.div_ceil(fleets) + 1;
+        assert!((1..=4 * rounds).contains(&listings), "{told}");
+        let of_both: usize = calls.values().sum();
+        assert_eq!(of_both, listings + queues, "{told}");
+        let hour = |count: usize| (count * fleets * CYCLES_AN_HOUR).div_ceil(decisions);
+        writeln!(
+            table,
+            "| {fleets} | {} `DescribeInstances`, {} `GetQueueAttributes` | {:.2} |",
+            hour(listings),
+            hour(queues),
+            f64::from(u32::try_from(hour(of_both)).expect("few"))
+                / f64::from(u32::try_from(fleets).expect("few")),
+        )
+        .expect("text");
+    }
+    eprintln!("{table}");
+}
