@@ -249,6 +249,29 @@ impl Queue {
         self.restart_lost();
         // If lost jobs are left, no slot is free for those behind them either.
         self.serve();
+        if self.keep != Keep::EveryWait {
+            self.forget();
+        }
+    }
+
+    /// Puts more jobs behind all that are known: they arrive no earlier. All
+    /// that arrive before a horizon must be there before [`Queue::advance`] is
+    /// told of it; what is no longer needed of them is forgotten, unless every
+    /// wait is kept.
+    ///
+    /// # Errors
+    /// If they arrive before the last known job, or the jobs repeat.
+    pub fn feed(&mut self, jobs: Arc<JobColumns>) -> Result<(), JobsError> {
+        self.jobs.feed(jobs)
+    }
+
+    /// Forgets jobs that were started, except those in hand and lost ones.
+    fn forget(&mut self) {
+        let (slots, lost, now) = (&self.slots, &self.lost, self.now);
+        self.jobs.forget(self.head, || {
+            let in_hand = slots.all_in_hand(now).map(|hand| hand.job);
+            in_hand.chain(lost.iter().map(|lost| lost.job)).collect()
+        });
     }
 
     /// Starts jobs that were never started as far as there are free slots.

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use super::classes::{ClassTotals, JobClasses, by_class, spread};
 use super::histogram::Histogram;
-use super::jobs::{Jobs, JobsError, narrow, wide};
+use super::jobs::{JobColumns, Jobs, JobsError, narrow, wide};
 use super::{JobTotals, Keep, QueueSpec, Snapshot, Spread, WorkerId, WorkerState};
 
 /// One slot.
@@ -182,6 +182,28 @@ impl OrderedQueue {
         }
         self.pass(horizon, false);
         self.now = horizon;
+        self.forget();
+    }
+
+    /// See [`super::Queue::feed`].
+    pub(super) fn feed(&mut self, jobs: Arc<JobColumns>) -> Result<(), JobsError> {
+        match self.classes {
+            // A job's class goes by its number among jobs that are all there.
+            Some(_) => Err(JobsError::AllAtOnce),
+            None => self.jobs.feed(jobs),
+        }
+    }
+
+    /// Forgets jobs that were started, except those in hand and lost ones.
+    fn forget(&mut self) {
+        let fresh = self.lines.iter().filter_map(|line| line.fresh.front());
+        let started = fresh.min().copied().unwrap_or(self.arrived);
+        let (slots, lines) = (&self.slots, &self.lines);
+        self.jobs.forget(started, || {
+            let in_hand = slots.iter().filter_map(|slot| Some(slot.hand?.job));
+            let lost = lines.iter().flat_map(|line| line.lost.iter().copied());
+            in_hand.chain(lost).collect()
+        });
     }
 
     /// Boots and departures before `to`; boots at `to` too, and departures if

@@ -18,6 +18,7 @@ pub mod price;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use windlass_policies::model::{
@@ -28,8 +29,8 @@ use windlass_policies::signal::{Readings, SignalSpec};
 use windlass_policies::units::{MicroUsd, Timestamp, micros_of};
 
 use crate::queue::{
-    JobsError, QueueSpec, SLOTS_MAX, Server, ServerSpec, Snapshot, Spread, WorkerId, WorkerState,
-    ratio, wide,
+    JobColumns, JobsError, QueueSpec, SLOTS_MAX, Server, ServerSpec, Snapshot, Spread, WorkerId,
+    WorkerState, ratio, wide,
 };
 
 pub use billing::charged_micros;
@@ -46,7 +47,7 @@ use pool::{Pool, WarmPool};
 /// Gives the boot time of each launched instance in microseconds, once per
 /// instance in the order of launches; `None` for one that never becomes ready.
 /// Two policies with the same seed so see the same k-th boot.
-pub type BootTimes = Box<dyn FnMut() -> Option<u64>>;
+pub type BootTimes = Box<dyn FnMut() -> Option<u64> + Send>;
 
 /// What the world is like.
 #[derive(Clone, Debug)]
@@ -251,6 +252,16 @@ impl World {
         }
         self.queue.advance(to);
         self.roster.forget_ended(self.queue.now(), self.listing_lag);
+    }
+
+    /// Puts more jobs behind those the world knows of. All that arrive before a
+    /// time must be there before [`World::advance`] is told of it.
+    ///
+    /// # Errors
+    /// If they arrive before the last known job, or the jobs repeat or have
+    /// classes.
+    pub fn feed(&mut self, jobs: Arc<JobColumns>) -> Result<(), JobsError> {
+        self.queue.feed(jobs)
     }
 
     /// The queue as it truly is now, however late the metrics are.
