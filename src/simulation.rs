@@ -1,15 +1,17 @@
 //! Runs policies through a scenario, one per core at a time, and says how far
 //! they are.
 
+pub mod flowing;
+
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
 use windlass_policies::model::{Action, Outcome};
 use windlass_policies::policy::NamedPolicy;
 use windlass_policies::ports::StoreError;
@@ -76,50 +78,25 @@ pub fn run(
     candidates: &[Candidate],
 ) -> Result<Vec<Score>, SimulationError> {
     let started = Instant::now();
-    let next = AtomicUsize::new(0);
     let done_micros = AtomicU64::new(0);
-    let results = Mutex::new(Vec::new());
-    let threads = thread::available_parallelism()
-        .map_or(1, usize::from)
-        .min(candidates.len());
     let (ended, ends) = mpsc::channel::<()>();
-    thread::scope(|scope| {
-        for _ in 0..threads {
-            let ended = ended.clone();
-            let (next, done_micros, results) = (&next, &done_micros, &results);
-            scope.spawn(move || {
-                loop {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(candidate) = candidates.get(index) else {
-                        break;
-                    };
-                    let score = run_one(simulation, candidate, done_micros);
-                    results
-                        .lock()
-                        .expect("no thread panics with it")
-                        .push((index, score));
-                }
-                drop(ended);
-            });
-        }
+    let count = u64::try_from(candidates.len()).unwrap_or(u64::MAX);
+    let all = simulation.workload.length_micros.saturating_mul(count);
+    let scores: Vec<_> = thread::scope(|scope| {
+        let done_micros = &done_micros;
+        scope.spawn(move || {
+            while ends.recv_timeout(PROGRESS) == Err(RecvTimeoutError::Timeout) {
+                tell_progress(started.elapsed(), done_micros.load(Ordering::Relaxed), all);
+            }
+        });
+        let one = |candidate: &Candidate| run_one(simulation, candidate, done_micros);
+        // One by one, so that whoever is done takes the next.
+        let scores = candidates.par_iter().with_max_len(1).map(one).collect();
         drop(ended);
-        let count = u64::try_from(candidates.len()).unwrap_or(u64::MAX);
-        let all = simulation.workload.length_micros.saturating_mul(count);
-        while ends.recv_timeout(PROGRESS) == Err(RecvTimeoutError::Timeout) {
-            tell_progress(started.elapsed(), done_micros.load(Ordering::Relaxed), all);
-        }
+        scores
     });
-    let elapsed = started.elapsed();
-    if elapsed >= PROGRESS {
-        note(&format!(
-            "{} policies simulated in {:.1} s",
-            candidates.len(),
-            elapsed.as_secs_f64()
-        ));
-    }
-    let mut results = results.into_inner().expect("no thread panics with it");
-    results.sort_by_key(|(index, _)| *index);
-    results.into_iter().map(|(_, score)| score).collect()
+    tell_done(started.elapsed(), candidates.len());
+    scores.into_iter().collect()
 }
 
 /// The scores as a JSON array, with a line break at the end.
@@ -156,12 +133,7 @@ fn run_one(
     if let Some(course) = course {
         course.finish()?;
     }
-    let label = Label {
-        scenario: scenario.name.clone(),
-        policy: candidate.name.clone(),
-        trace: scenario.trace_name(),
-        seed: scenario.seed,
-    };
+    let label = label(scenario, &candidate.name);
     let prices = scenario.class_prices();
     Ok(Score::of_classes(
         label,
@@ -169,6 +141,24 @@ fn run_one(
         scenario.objective,
         &prices,
     ))
+}
+
+fn label(scenario: &Scenario, policy: &str) -> Label {
+    Label {
+        scenario: scenario.name.clone(),
+        policy: policy.to_owned(),
+        trace: scenario.trace_name(),
+        seed: scenario.seed,
+    }
+}
+
+fn tell_done(elapsed: Duration, policies: usize) {
+    if elapsed >= PROGRESS {
+        note(&format!(
+            "{policies} policies simulated in {:.1} s",
+            elapsed.as_secs_f64()
+        ));
+    }
 }
 
 fn tell_progress(elapsed: Duration, done: u64, all: u64) {

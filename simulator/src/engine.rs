@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Waker};
 use windlass_policies::memory::Memory;
 use windlass_policies::memory_store::MemoryStore;
 use windlass_policies::model::Epoch;
-use windlass_policies::ports::{Clock, StoreError};
+use windlass_policies::ports::StoreError;
 use windlass_policies::reconcile::{Cycle, Mode, Ports, reconcile};
 use windlass_policies::spec::FleetSpec;
 use windlass_policies::units::Timestamp;
@@ -27,29 +27,73 @@ pub fn run(
     spec: &FleetSpec,
     world: World,
     end: Timestamp,
-    mut watch: impl FnMut(&Cycle),
+    watch: impl FnMut(&Cycle),
 ) -> Result<Summary, StoreError> {
-    let world = SimulatedPorts::new(world);
-    let store = MemoryStore::keeping_nothing();
-    let mut memory = Memory::new("simulated", Epoch(1));
-    let ports = Ports {
-        clock: &world,
-        metrics: &world,
-        provider: &world,
-        store: &store,
-    };
-    let mut tick = world.now() + spec.interval;
-    while tick < end {
-        world.with(|world| world.advance(tick));
-        let cycle = poll_once(reconcile(spec, Mode::Act, &mut memory, ports))
-            .expect("simulated ports never wait")?;
-        watch(&cycle);
-        tick = tick + spec.interval;
+    Ok(Run::new(spec, world).go_on(end, watch)?.finish(end))
+}
+
+/// A run that goes on piece by piece: between two pieces its world can be fed
+/// and looked at. However it is cut, it comes to the same.
+#[derive(Debug)]
+pub struct Run<'a> {
+    spec: &'a FleetSpec,
+    world: World,
+    store: MemoryStore,
+    memory: Memory,
+    /// The next one.
+    tick: Timestamp,
+}
+
+impl<'a> Run<'a> {
+    /// A run at its beginning.
+    pub fn new(spec: &'a FleetSpec, world: World) -> Self {
+        Self {
+            spec,
+            store: MemoryStore::keeping_nothing(),
+            memory: Memory::new("simulated", Epoch(1)),
+            tick: world.now() + spec.interval,
+            world,
+        }
     }
-    Ok(world.with(|world| {
-        world.advance(end);
-        world.summary()
-    }))
+
+    /// Its world, as of the last tick.
+    pub const fn world(&mut self) -> &mut World {
+        &mut self.world
+    }
+
+    /// Goes through all ticks earlier than `end`, and shows each cycle to
+    /// `watch`.
+    ///
+    /// # Errors
+    /// Those of the store in memory: none today.
+    pub fn go_on(
+        mut self,
+        end: Timestamp,
+        mut watch: impl FnMut(&Cycle),
+    ) -> Result<Self, StoreError> {
+        let world = SimulatedPorts::new(self.world);
+        let ports = Ports {
+            clock: &world,
+            metrics: &world,
+            provider: &world,
+            store: &self.store,
+        };
+        while self.tick < end {
+            world.with(|world| world.advance(self.tick));
+            let cycle = poll_once(reconcile(self.spec, Mode::Act, &mut self.memory, ports))
+                .expect("simulated ports never wait")?;
+            watch(&cycle);
+            self.tick = self.tick + self.spec.interval;
+        }
+        self.world = world.into_world().expect("no other handle was made");
+        Ok(self)
+    }
+
+    /// What it came to at `end`, before which all its ticks have been.
+    pub fn finish(mut self, end: Timestamp) -> Summary {
+        self.world.advance(end);
+        self.world.summary()
+    }
 }
 
 /// What `future` gives if it does not wait; `None` if it does, and then it is

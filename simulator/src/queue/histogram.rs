@@ -9,6 +9,10 @@ use super::spread::rank;
 const CLASSES_A_DOUBLING: u64 = 1 << CLASS_BITS;
 const CLASS_BITS: u32 = 7;
 
+/// Which part of a quantile of [`Keep::Histogram`](super::Keep::Histogram) it
+/// may be off by: a quantile is the middle of its class.
+pub const HISTOGRAM_ERROR: f64 = 1.0 / 256.0;
+
 /// Counts by size class. A quantile is the middle of its class: at most 1 in
 /// 256 off, whatever the values. Unlike a list it can forget a value again at
 /// no cost, which a job that is lost with its instance needs.

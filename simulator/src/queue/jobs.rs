@@ -277,16 +277,12 @@ impl Jobs {
 
     /// Repetition, piece, and place in the piece's columns.
     fn place(&self, job: u64) -> (u64, usize, usize) {
-        match self.period {
-            Some(_) => {
-                let length = wide(self.pieces[0].columns.len()).max(1);
-                (job / length, 0, narrow(job % length))
-            }
-            None => {
-                let piece = self.piece_of(job);
-                (0, piece, narrow(job - self.pieces[piece].first))
-            }
+        if self.period.is_some() {
+            let length = wide(self.pieces[0].columns.len()).max(1);
+            return (job / length, 0, narrow(job % length));
         }
+        let piece = self.piece_of(job);
+        (0, piece, narrow(job - self.pieces[piece].first))
     }
 
     /// The piece that job `job`, which is not forgotten, is in or would be in.

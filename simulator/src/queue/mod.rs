@@ -35,6 +35,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 pub use classes::{ClassTotals, JobClass, JobClasses};
+pub use histogram::HISTOGRAM_ERROR;
 pub use jobs::{JOB_TIME_MAX, JobColumns, JobsError};
 pub use server::{Server, ServerSpec};
 pub use sharing::LatencyCurve;
