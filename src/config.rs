@@ -3,6 +3,7 @@
 //!
 //! Each provider's table is read in a file of its own.
 
+pub mod asg;
 pub mod ec2;
 #[cfg(test)]
 mod ec2_tests;
@@ -31,6 +32,7 @@ use windlass_simulator::scenario::BUILT_IN;
 
 use crate::aws::settings::AwsSettings;
 use crate::sources::{self, SignalSource};
+pub use asg::AsgSettings;
 pub use ec2::Ec2Settings;
 pub use process::ProcessSettings;
 pub use simulated::Simulated;
@@ -101,6 +103,8 @@ pub enum Provider {
     Simulated(Simulated),
     /// This machine, whose processes they are.
     Process(ProcessSettings),
+    /// An existing Auto Scaling group.
+    Asg(AsgSettings),
     /// EC2, where windlass launches and ends instances itself.
     Ec2(Ec2Settings),
 }
@@ -111,6 +115,7 @@ impl Provider {
         match self {
             Self::Simulated(simulated) => simulated.scenario.all_offerings(),
             Self::Process(settings) => vec![settings.offering()],
+            Self::Asg(settings) => vec![settings.offering()],
             Self::Ec2(settings) => settings.offerings(),
         }
     }
@@ -121,13 +126,15 @@ impl Provider {
 enum Kind {
     Simulated,
     Process,
+    Asg,
     Ec2,
 }
 
 /// In the order in which they are listed to people.
-const KINDS: [(&str, Kind); 3] = [
+const KINDS: [(&str, Kind); 4] = [
     ("simulated", Kind::Simulated),
     ("process", Kind::Process),
+    ("asg", Kind::Asg),
     ("ec2", Kind::Ec2),
 ];
 
@@ -137,6 +144,7 @@ impl Kind {
         match self {
             Self::Simulated => simulated::read(table, folder).map(Provider::Simulated),
             Self::Process => process::read(table, folder).map(Provider::Process),
+            Self::Asg => asg::read(table).map(Provider::Asg),
             Self::Ec2 => ec2::read(table, folder).map(Provider::Ec2),
         }
     }
@@ -194,7 +202,7 @@ impl Config {
     pub fn parse(text: &str, folder: &Path) -> Result<Self, Problems> {
         Document::parse(text)?.read(|fields| {
             let store = fields.table_or_empty("store", |store| Some(read_store(store, folder)));
-            let aws = AwsSettings::read(fields);
+            let aws = AwsSettings::read(fields, folder);
             let fleets =
                 fields.named_tables("fleet", |name, fleet| read_fleet(fleet, name, folder));
             // A fleet that is there and wrong has been reported already.
@@ -209,12 +217,44 @@ impl Config {
                     format!("{what}; write at least one [fleet.NAME] table"),
                 );
             }
+            one_fleet_per_group(fields, &fleets);
             Some(Self {
                 store: store?,
                 aws,
                 fleets,
             })
         })
+    }
+}
+
+impl Config {
+    /// The Auto Scaling groups that fleets are in.
+    pub fn group_names(&self) -> impl Iterator<Item = &str> {
+        self.fleets
+            .iter()
+            .filter_map(|fleet| match &fleet.provider {
+                Provider::Asg(settings) => Some(settings.group.as_str()),
+                Provider::Simulated(_) | Provider::Process(_) | Provider::Ec2(_) => None,
+            })
+    }
+}
+
+/// Two fleets in one group would each take the other's instances for its own.
+fn one_fleet_per_group(fields: &mut Fields<'_>, fleets: &[Fleet]) {
+    let mut owners: BTreeMap<&str, &str> = BTreeMap::new();
+    for fleet in fleets {
+        let Provider::Asg(settings) = &fleet.provider else {
+            continue;
+        };
+        if let Some(owner) = owners.insert(&settings.group, &fleet.spec.name) {
+            fields.problem_at(
+                format!("fleet.{}.asg.group", fleet.spec.name),
+                format!(
+                    "is the group of [fleet.{owner}] too; a group can be one fleet's only, so name \
+                     another"
+                ),
+            );
+        }
     }
 }
 
@@ -266,9 +306,11 @@ fn read_fleet(fleet: &mut Fields<'_>, name: &str, folder: &Path) -> Option<Fleet
     let spec = assemble(fleet, parts);
     let sources = match (&provider, &spec) {
         (Provider::Simulated(_), _) => sources.for_simulated(fleet),
-        (Provider::Process(_) | Provider::Ec2(_), Some(spec)) => sources.for_real(fleet, spec),
+        (Provider::Process(_) | Provider::Asg(_) | Provider::Ec2(_), Some(spec)) => {
+            sources.for_real(fleet, spec)
+        }
         // Which signals it would have is not known.
-        (Provider::Process(_) | Provider::Ec2(_), None) => None,
+        (Provider::Process(_) | Provider::Asg(_) | Provider::Ec2(_), None) => None,
     };
     Some(Fleet {
         spec: spec?,
@@ -282,7 +324,7 @@ fn read_fleet(fleet: &mut Fields<'_>, name: &str, folder: &Path) -> Option<Fleet
 fn refuse_endless_drains(fleet: &mut Fields<'_>, provider: &Provider, drain: Drain) {
     let silent = match provider {
         Provider::Ec2(settings) => settings.workers == WorkersSettings::None,
-        Provider::Simulated(_) | Provider::Process(_) => false,
+        Provider::Simulated(_) | Provider::Process(_) | Provider::Asg(_) => false,
     };
     if silent && drain.deadline.is_none() {
         let path = format!("{}.deadline", fleet.path_of("drain"));

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, info, warn};
 
 use windlass_policies::memory::Memory;
-use windlass_policies::model::{Action, FleetError, Outcome, Reason};
+use windlass_policies::model::{FleetError, Outcome, Reason};
 use windlass_policies::policy::{Policy, Until};
 use windlass_policies::ports::{Clock, FleetProvider, MetricSource, Record, Store, StoreError};
 use windlass_policies::reconcile::{Cycle, Mode, Ports, reconcile};
@@ -29,6 +29,7 @@ use crate::clock;
 use crate::config::{Config, Fleet};
 use crate::fleets::{AnyFleet, AnyMetrics, FleetOpenError, Opening, Shared};
 use crate::schedule::{Scheduler, Wake};
+use crate::sources::{SharedError, SharedSources};
 use crate::store::{OpenError, SqliteStore};
 
 /// Why the daemon could not start, or could not go on.
@@ -52,6 +53,9 @@ pub enum DaemonError {
     /// The system would not start a runtime, or tell us of signals.
     #[error("cannot start the daemon")]
     System(#[source] std::io::Error),
+    /// What all sources share cannot be used.
+    #[error("cannot read signals")]
+    Sources(#[from] SharedError),
     /// The scheduler would not start.
     #[error("cannot schedule upkeep and nudges")]
     Scheduler(#[from] tokio_cron_scheduler::JobSchedulerError),
@@ -76,11 +80,12 @@ pub fn run(config: &Config, mode: Mode, once: bool) -> Result<End, DaemonError> 
     let store = Rc::new(SqliteStore::open(&config.store.path, clock::now())?);
     info!(store = %config.store.path.display(), epoch = store.epoch().0, fleets = config.fleets.len(), "started");
     let end = LocalSet::new().block_on(&runtime, async {
-        let shared = Shared::new(&config.aws);
+        let shared = Shared::new(config);
+        let sources = SharedSources::open(config, &shared).await?;
         let mut controlled = Vec::new();
         for fleet in &config.fleets {
             let path = &config.store.path;
-            controlled.push(Controlled::open(fleet, path, &store, &shared).await?);
+            controlled.push(Controlled::open(fleet, path, &store, &shared, &sources).await?);
         }
         control(config, store, controlled, signals, mode, once).await
     })?;
@@ -110,6 +115,7 @@ impl Controlled {
         store_path: &Path,
         store: &SqliteStore,
         shared: &Shared,
+        sources: &SharedSources,
     ) -> Result<Self, DaemonError> {
         let spec = fleet.spec.clone();
         for (signal, why) in fleet.missing_secrets() {
@@ -136,7 +142,7 @@ impl Controlled {
         };
         let opened = AnyFleet::open(fleet, opening).await.map_err(failed)?;
         Ok(Self {
-            metrics: opened.metrics(fleet),
+            metrics: opened.metrics(fleet, sources),
             spec,
             memory,
             fleet: opened,
@@ -409,17 +415,16 @@ fn taken_over(cycle: &Cycle) -> bool {
 /// One line for the decision, and one for each action that failed.
 fn report(fleet: &str, cycle: &Cycle) {
     let decision = &cycle.decision;
-    let (launched, ended) =
-        cycle
-            .done
-            .iter()
-            .fold((0, 0), |sum, (action, outcome)| match (action, outcome) {
-                (Action::Launch { .. }, Outcome::Launched { instances }) => {
-                    (sum.0 + instances.len(), sum.1)
-                }
-                (Action::Terminate { .. }, Outcome::Terminated) => (sum.0, sum.1 + 1),
-                _ => sum,
-            });
+    let granted = cycle
+        .done
+        .iter()
+        .filter_map(|(_, outcome)| outcome.granted());
+    let launched = granted.fold(0, u32::saturating_add);
+    let ended = cycle
+        .done
+        .iter()
+        .filter(|(_, outcome)| *outcome == Outcome::Terminated)
+        .count();
     info!(
         fleet,
         cycle = decision.cycle,

@@ -16,6 +16,7 @@ pub mod daemon;
 pub mod exit;
 pub mod fleets;
 pub mod logging;
+pub mod prices;
 pub mod replay;
 pub mod schedule;
 pub mod simulation;

@@ -1,27 +1,32 @@
 //! Runs policies through a scenario, one per core at a time, and says how far
 //! they are.
 
+mod files;
 pub mod flowing;
+mod rows;
 
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, Write};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
-use windlass_policies::model::{Action, Outcome};
 use windlass_policies::policy::NamedPolicy;
 use windlass_policies::ports::StoreError;
-use windlass_policies::reconcile::Cycle;
 use windlass_policies::signal::SignalSpec;
-use windlass_policies::units::{MICROS_PER_SEC, Timestamp, micros_of};
+use windlass_policies::units::{MICROS_PER_SEC, micros_of};
+use windlass_simulator::elasticity::{Demand, Elasticity};
 use windlass_simulator::engine;
+use windlass_simulator::report::{Course, Recorder, WaitPrices};
 use windlass_simulator::scenario::{Scenario, ScenarioError};
 use windlass_simulator::score::{Label, Score};
 use windlass_simulator::workload::Workload;
+
+pub use files::{FileFormat, Out};
+
+use files::Files;
 
 /// How long a run may take before it says how far it is, and how often then.
 const PROGRESS: Duration = Duration::from_secs(1);
@@ -34,7 +39,18 @@ pub struct Simulation<'a> {
     /// The load.
     pub workload: &'a Workload,
     /// Where each run's course is written; nowhere if not given.
-    pub out: Option<&'a Path>,
+    pub out: Option<Out<'a>>,
+    /// Whether courses are kept for a report.
+    pub report: bool,
+}
+
+/// What a run came to, and how it went if that was to be kept.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Finished {
+    /// What it came to.
+    pub score: Score,
+    /// How it went.
+    pub course: Option<Course>,
 }
 
 /// A policy to try.
@@ -68,7 +84,7 @@ pub enum SimulationError {
     Store(#[from] StoreError),
 }
 
-/// The scores of `candidates`, in their order. Uses all cores; says on standard
+/// What `candidates` come to, in their order. Uses all cores; says on standard
 /// error how far it is once that takes longer than a second.
 ///
 /// # Errors
@@ -76,27 +92,28 @@ pub enum SimulationError {
 pub fn run(
     simulation: Simulation<'_>,
     candidates: &[Candidate],
-) -> Result<Vec<Score>, SimulationError> {
+) -> Result<Vec<Finished>, SimulationError> {
     let started = Instant::now();
+    let demand = demand(simulation);
     let done_micros = AtomicU64::new(0);
     let (ended, ends) = mpsc::channel::<()>();
     let count = u64::try_from(candidates.len()).unwrap_or(u64::MAX);
     let all = simulation.workload.length_micros.saturating_mul(count);
-    let scores: Vec<_> = thread::scope(|scope| {
+    let finished: Vec<_> = thread::scope(|scope| {
         let done_micros = &done_micros;
         scope.spawn(move || {
             while ends.recv_timeout(PROGRESS) == Err(RecvTimeoutError::Timeout) {
                 tell_progress(started.elapsed(), done_micros.load(Ordering::Relaxed), all);
             }
         });
-        let one = |candidate: &Candidate| run_one(simulation, candidate, done_micros);
+        let one = |candidate: &Candidate| run_one(simulation, candidate, &demand, done_micros);
         // One by one, so that whoever is done takes the next.
-        let scores = candidates.par_iter().with_max_len(1).map(one).collect();
+        let finished = candidates.par_iter().with_max_len(1).map(one).collect();
         drop(ended);
-        scores
+        finished
     });
     tell_done(started.elapsed(), candidates.len());
-    scores.into_iter().collect()
+    finished.into_iter().collect()
 }
 
 /// The scores as a JSON array, with a line break at the end.
@@ -106,41 +123,85 @@ pub fn to_json(scores: &[Score]) -> String {
     json
 }
 
+/// What the load demands, of instances of the first offering.
+fn demand(
+    Simulation {
+        scenario, workload, ..
+    }: Simulation<'_>,
+) -> Demand {
+    let offerings = scenario.all_offerings();
+    let slots = offerings.first().map_or(1, |offering| offering.slots);
+    let interval = micros_of(scenario.interval);
+    Demand::of(&workload.jobs, workload.length_micros, interval, slots)
+}
+
 fn run_one(
     simulation: Simulation<'_>,
     candidate: &Candidate,
+    demand: &Demand,
     done_micros: &AtomicU64,
-) -> Result<Score, SimulationError> {
+) -> Result<Finished, SimulationError> {
     let Simulation {
         scenario,
         workload,
         out,
+        report,
     } = simulation;
     let spec = scenario.fleet_spec(candidate.policies.clone(), candidate.signals.clone());
-    let world = scenario.world(&spec.name, workload, &spec.signals, false)?;
-    let begins_at = world.now();
-    let end = begins_at + Duration::from_micros(workload.length_micros);
+    let mut world_spec = scenario.world_spec(&spec.name, workload, &spec.signals, false);
+    world_spec.server.journal = out.is_some_and(|out| out.jobs.is_some());
+    let world = scenario.build_world(world_spec)?;
+    let end = world.now() + Duration::from_micros(workload.length_micros);
     let step = micros_of(spec.interval);
-    let mut course = out
-        .map(|folder| Course::create(folder, &candidate.name, begins_at))
+    let mut files = out
+        .map(|out| Files::create(out, &candidate.name))
         .transpose()?;
-    let summary = engine::run(&spec, world, end, |cycle| {
+    let mut recorder = report.then(|| Recorder::new(workload.length_micros, step));
+    if let Some(recorder) = &mut recorder {
+        recorder.note_view(&world.view());
+    }
+    let mut world = engine::observe(&spec, world, end, |cycle, world| {
         done_micros.fetch_add(step, Ordering::Relaxed);
-        if let Some(course) = &mut course {
-            course.write(cycle);
+        // Looking takes time, so only those look who show it to somebody.
+        if files.is_none() && recorder.is_none() {
+            return;
+        }
+        let view = world.view();
+        if let Some(files) = &mut files {
+            files.note(cycle, &view, world);
+        }
+        if let Some(recorder) = &mut recorder {
+            recorder.note(cycle, &view);
         }
     })?;
-    if let Some(course) = course {
-        course.finish()?;
+    if let Some(files) = files {
+        files.finish(&mut world)?;
     }
     let label = label(scenario, &candidate.name);
     let prices = scenario.class_prices();
-    Ok(Score::of_classes(
-        label,
-        &summary,
-        scenario.objective,
-        &prices,
-    ))
+    let mut score = Score::of_classes(label, &world.summary(), scenario.objective, &prices);
+    score.elasticity = Some(Elasticity::of(demand, &world));
+    let course = recorder.map(|recorder| {
+        let prices = wait_prices(simulation);
+        recorder.finish(&world, workload, &prices, &score)
+    });
+    Ok(Finished { score, course })
+}
+
+fn wait_prices(
+    Simulation {
+        scenario, workload, ..
+    }: Simulation<'_>,
+) -> WaitPrices {
+    let usual = scenario.objective.usd_per_job_hour_waiting;
+    let own = scenario.class_prices();
+    let classes = workload.classes.as_ref();
+    let classes = classes.map_or(&[][..], |classes| classes.classes());
+    let price = |name: &String| own.get(name).copied().unwrap_or(usual);
+    WaitPrices {
+        usual,
+        classes: classes.iter().map(|class| price(&class.name)).collect(),
+    }
 }
 
 fn label(scenario: &Scenario, policy: &str) -> Label {
@@ -175,88 +236,4 @@ fn tell_progress(elapsed: Duration, done: u64, all: u64) {
 /// A line for whoever waits; if nobody reads it, that is all right.
 fn note(text: &str) {
     let _ = writeln!(io::stderr().lock(), "windlass: {text}");
-}
-
-/// A run's course: one line of CSV per cycle.
-struct Course {
-    path: PathBuf,
-    begins_at: Timestamp,
-    file: BufWriter<File>,
-    /// The first write that failed; told at the end.
-    failed: Option<io::Error>,
-}
-
-impl Course {
-    fn create(folder: &Path, name: &str, begins_at: Timestamp) -> Result<Self, SimulationError> {
-        let path = folder.join(format!("{name}.ticks.csv"));
-        let file = File::create(&path).map_err(|source| SimulationError::Write {
-            path: path.clone(),
-            source,
-        })?;
-        let mut course = Self {
-            path,
-            begins_at,
-            file: BufWriter::new(file),
-            failed: None,
-        };
-        course.line("t_s,cycle,current,wish,target,launched,ended,readings,why");
-        Ok(course)
-    }
-
-    fn write(&mut self, cycle: &Cycle) {
-        let decision = &cycle.decision;
-        let size = |count: Option<u32>| count.map_or(String::new(), |count| count.to_string());
-        let launched: usize = cycle
-            .done
-            .iter()
-            .map(|(_, outcome)| match outcome {
-                Outcome::Launched { instances } => instances.len(),
-                _ => 0,
-            })
-            .sum();
-        let ended = cycle
-            .done
-            .iter()
-            .filter(|(action, _)| matches!(action, Action::Terminate { .. }));
-        let readings: Vec<String> = cycle
-            .seen
-            .readings
-            .iter()
-            .map(|(name, reading)| format!("{name}={reading}"))
-            .collect();
-        let secs = micros_of(decision.at.since(self.begins_at)) / MICROS_PER_SEC;
-        let line = format!(
-            "{secs},{},{},{},{},{launched},{},{},{}",
-            decision.cycle,
-            size(decision.current),
-            size(decision.wish),
-            size(decision.target),
-            ended.count(),
-            quoted(&readings.join(" ")),
-            quoted(&decision.summary())
-        );
-        self.line(&line);
-    }
-
-    fn line(&mut self, line: &str) {
-        if self.failed.is_none() {
-            self.failed = writeln!(self.file, "{line}").err();
-        }
-    }
-
-    fn finish(mut self) -> Result<(), SimulationError> {
-        let flushed = self.file.flush().err();
-        match self.failed.or(flushed) {
-            None => Ok(()),
-            Some(source) => Err(SimulationError::Write {
-                path: self.path,
-                source,
-            }),
-        }
-    }
-}
-
-/// A field of CSV: in quotes, quotes doubled.
-fn quoted(text: &str) -> String {
-    format!("\"{}\"", text.replace('"', "\"\""))
 }

@@ -368,7 +368,10 @@ fn whole_tables_are_missed_too() {
 
 /// Keys that cannot stand in the example, all of whose fleets are simulated,
 /// and the page that shows them.
-const ELSEWHERE: [(&str, &str); 2] = [
+const ELSEWHERE: [(&str, &str); 5] = [
+    ("aws", "docs/configuration.md"),
+    ("fleet.*.asg", "docs/configuration.md"),
+    ("fleet.*.ec2", "docs/configuration.md"),
     ("fleet.*.process", "docs/configuration.md"),
     ("fleet.*.signals.*.source", "docs/sources.md"),
 ];
@@ -387,7 +390,9 @@ fn every_key_that_is_read_is_in_the_example() {
         let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(page));
         let name = key.rsplit('.').next().unwrap_or_default();
         let text = text.expect("there");
-        let named = text.contains(&format!("| `{name}` |")) || text.contains(&format!(".{name}]"));
+        let named = text.contains(&format!("| `{name}` |"))
+            || text.contains(&format!(".{name}]"))
+            || text.contains(&format!("`[{name}]`"));
         assert!(named, "{page} does not name `{name}`");
         assert!(known.insert(key.to_owned()), "{key} is in the example");
     }
@@ -560,7 +565,7 @@ fn contradictions_are_told_with_what_to_change() {
         fleets.toml:2: fleet."Web 1".policy: missing; write at least one [[policy]] table with its `kind`
         fleets.toml:8: fleet.web.limits.max: missing; write the most instances the fleet may have, such as 20
         fleets.toml:8: fleet.web.limits.max_usd_per_hour: missing; write the most the fleet may cost an hour in dollars, such as 3.40
-        fleets.toml:8: fleet.web.provider: missing; write one of "simulated" or "process"
+        fleets.toml:8: fleet.web.provider: missing; write one of "simulated", "process", "asg" or "ec2"
         # no TOML
         fleets.toml:2: not TOML: unclosed table, expected `]`
         # a key twice

@@ -184,6 +184,75 @@ fn defaults_and_bounds_in_the_example_are_those_of_the_code() {
     }
 }
 
+/// The names of all fields in `json`, at any depth.
+fn fields_of(json: &serde_json::Value, found: &mut BTreeSet<String>) {
+    match json {
+        serde_json::Value::Object(fields) => {
+            for (name, value) in fields {
+                found.insert(name.clone());
+                fields_of(value, found);
+            }
+        }
+        serde_json::Value::Array(items) => items.iter().for_each(|item| fields_of(item, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn the_page_on_the_simulator_names_every_field_and_column() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let scenario = r#"
+        [workload]
+        trace = "jobs.csv"
+        [workload.class.web]
+        [cloud]
+        usd_per_hour = 0.1
+        [cloud.boot]
+        distribution = "constant"
+        value = "60s"
+        [fleet]
+        initial = 2
+        max = 4
+        [objective]
+        usd_per_job_hour_waiting = 1.0
+    "#;
+    fs::write(folder.path().join("small.toml"), scenario).expect("written");
+    let jobs = "arrival_s,service_s,class\n1,200,web\n5,100,web\n5,100,web\n";
+    fs::write(folder.path().join("jobs.csv"), jobs).expect("written");
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_windlass"))
+        .args("simulate --scenario small.toml --policy builtin:fixed --format json".split(' '))
+        .args("--out out --jobs csv".split(' '))
+        .current_dir(folder.path())
+        .output()
+        .expect("started");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    let results: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let mut names = BTreeSet::new();
+    fields_of(&results, &mut names);
+    assert!(
+        names.contains("theta_u") && names.contains("class"),
+        "{names:?}"
+    );
+    for file in ["fixed.ticks.csv", "fixed.jobs.csv"] {
+        let text = fs::read_to_string(folder.path().join("out").join(file)).expect("written");
+        let heads = text.lines().next().expect("a first line");
+        names.extend(heads.split(',').map(str::to_owned));
+    }
+    // Those that are told only where it can happen.
+    for name in [
+        "interrupted",
+        "died",
+        "launches_without_capacity",
+        "calls_throttled",
+        "prepaid_usd",
+        "warm_pool_usd",
+    ] {
+        names.insert(name.to_owned());
+    }
+    nothing_wrong(&keys::unnamed(&names, &read("docs/simulator.md")));
+}
+
 /// What a page names in backticks: files that are not there, and tests that
 /// nobody wrote. A test's name is a lower-case word with three underscores or
 /// more.

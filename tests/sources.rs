@@ -25,7 +25,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use windlass::clock;
-use windlass::sources::{Sources, read_signals};
+use windlass::sources::{SharedSources, Sources, read_signals};
 use windlass_policies::fields::Document;
 use windlass_policies::ports::MetricSource;
 use windlass_policies::problems::Problems;
@@ -51,7 +51,7 @@ impl Signals {
     fn parse(text: &str) -> Result<Self, Problems> {
         Document::parse(text)?.read(|fields| {
             let (specs, declared) = read_signals(fields, Path::new(""));
-            let sources = Sources::new(&declared.all()?);
+            let sources = Sources::new(&declared.all()?, &SharedSources::default());
             Some(Self { specs, sources })
         })
     }

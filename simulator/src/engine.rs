@@ -27,8 +27,26 @@ pub fn run(
     spec: &FleetSpec,
     world: World,
     end: Timestamp,
-    watch: impl FnMut(&Cycle),
+    mut watch: impl FnMut(&Cycle),
 ) -> Result<Summary, StoreError> {
+    Ok(observe(spec, world, end, |cycle, _| watch(cycle))?.summary())
+}
+
+/// The same, showing `watch` the world too, right after the actions of each
+/// cycle; gives the world as it is at `end`. What is not asked of the world
+/// costs nothing.
+///
+/// # Errors
+/// Those of the store in memory: none today.
+///
+/// # Panics
+/// If `watch` keeps a handle on the world, which it is not given.
+pub fn observe(
+    spec: &FleetSpec,
+    world: World,
+    end: Timestamp,
+    watch: impl FnMut(&Cycle, &mut World),
+) -> Result<World, StoreError> {
     Ok(Run::new(spec, world).go_on(end, watch)?.finish(end))
 }
 
@@ -61,15 +79,18 @@ impl<'a> Run<'a> {
         &mut self.world
     }
 
-    /// Goes through all ticks earlier than `end`, and shows each cycle to
-    /// `watch`.
+    /// Goes through all ticks earlier than `end`, and shows `watch` each cycle
+    /// and the world right after its actions.
     ///
     /// # Errors
     /// Those of the store in memory: none today.
+    ///
+    /// # Panics
+    /// If `watch` keeps a handle on the world, which it is not given.
     pub fn go_on(
         mut self,
         end: Timestamp,
-        mut watch: impl FnMut(&Cycle),
+        mut watch: impl FnMut(&Cycle, &mut World),
     ) -> Result<Self, StoreError> {
         let world = SimulatedPorts::new(self.world);
         let ports = Ports {
@@ -82,17 +103,17 @@ impl<'a> Run<'a> {
             world.with(|world| world.advance(self.tick));
             let cycle = poll_once(reconcile(self.spec, Mode::Act, &mut self.memory, ports))
                 .expect("simulated ports never wait")?;
-            watch(&cycle);
+            world.with(|world| watch(&cycle, world));
             self.tick = self.tick + self.spec.interval;
         }
-        self.world = world.into_world().expect("no other handle was made");
+        self.world = world.into_world().expect("every other handle is gone");
         Ok(self)
     }
 
-    /// What it came to at `end`, before which all its ticks have been.
-    pub fn finish(mut self, end: Timestamp) -> Summary {
+    /// The world at `end`, before which all its ticks have been.
+    pub fn finish(mut self, end: Timestamp) -> World {
         self.world.advance(end);
-        self.world.summary()
+        self.world
     }
 }
 

@@ -359,28 +359,26 @@ impl Scenario {
         signals: &[SignalSpec],
         repeats: bool,
     ) -> Result<World, ScenarioError> {
-        let keep = if repeats { Keep::Sums } else { Keep::EveryWait };
-        let repeat_every = repeats.then_some(workload.length_micros);
-        self.world_keeping(keep, fleet, workload, signals, repeat_every)
+        self.build_world(self.world_spec(fleet, workload, signals, repeats))
     }
 
-    fn world_keeping(
+    /// What [`Scenario::world`] is like, to change something about it.
+    pub fn world_spec(
         &self,
-        keep: Keep,
         fleet: &str,
         workload: &Workload,
         signals: &[SignalSpec],
-        repeat_every: Option<u64>,
-    ) -> Result<World, ScenarioError> {
+        repeats: bool,
+    ) -> WorldSpec {
         let queue = QueueSpec {
             jobs: Arc::clone(&workload.jobs),
-            repeat_every,
-            keep,
+            repeat_every: repeats.then_some(workload.length_micros),
+            keep: if repeats { Keep::Sums } else { Keep::EveryWait },
             responses: signals
                 .iter()
                 .any(|signal| signal.name == standard::LATENCY_P95),
         };
-        let spec = WorldSpec {
+        WorldSpec {
             fleet: fleet.to_owned(),
             begins_at: self.world_begins_at(),
             offerings: self.all_offerings(),
@@ -396,7 +394,14 @@ impl Scenario {
                 faults: self.faults,
                 warm_pool: self.warm_pool,
             },
-        };
+        }
+    }
+
+    /// The world of `spec` at its beginning, with the boots of this scenario.
+    ///
+    /// # Errors
+    /// [`ScenarioError::World`].
+    pub fn build_world(&self, spec: WorldSpec) -> Result<World, ScenarioError> {
         World::new(spec, self.boot_times()).map_err(|source| ScenarioError::World {
             scenario: self.name.clone(),
             source,
@@ -457,7 +462,9 @@ impl Scenario {
             length_micros: 0,
             classes: None,
         };
-        self.world_keeping(Keep::Histogram, fleet, &none, signals, None)
+        let mut spec = self.world_spec(fleet, &none, signals, false);
+        spec.queue.keep = Keep::Histogram;
+        self.build_world(spec)
     }
 
     fn server(&self, workload: &Workload) -> ServerSpec {
@@ -467,6 +474,7 @@ impl Scenario {
             sharing: self.sharing.clone(),
             speeds: self.offerings.iter().any(speed),
             slow: false,
+            journal: false,
         }
     }
 

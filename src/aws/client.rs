@@ -28,6 +28,8 @@ pub struct AwsClients {
     pub cloudwatch: aws_sdk_cloudwatch::Client,
     /// Queues.
     pub sqs: aws_sdk_sqs::Client,
+    /// Who is asking.
+    pub sts: aws_sdk_sts::Client,
 }
 
 /// Why there are no clients.
@@ -64,6 +66,7 @@ impl AwsClients {
             ),
             cloudwatch: aws_sdk_cloudwatch::Client::new(&config),
             sqs: aws_sdk_sqs::Client::new(&config),
+            sts: aws_sdk_sts::Client::new(&config),
         })
     }
 }

@@ -4,6 +4,9 @@
 //! The settings are read in every build, so that `windlass check` understands
 //! a file whose fleets need AWS. All else needs the feature `aws`.
 
+pub mod permissions;
+#[cfg(feature = "aws")]
+pub mod preflight;
 pub mod settings;
 
 #[cfg(feature = "aws")]

@@ -1,9 +1,14 @@
 //! The `[aws]` table: where AWS is, as whom it is asked, and for how long an
 //! answer is awaited.
 
+use std::borrow::Cow;
+use std::path::Path;
 use std::time::Duration;
 
 use windlass_policies::fields::Fields;
+
+use crate::chain;
+use crate::prices::Prices;
 
 /// How AWS is reached. Everything has a default.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +27,8 @@ pub struct AwsSettings {
     pub read_timeout: Duration,
     /// How long a whole call may take, with getting credentials.
     pub operation_timeout: Duration,
+    /// What instances cost on demand.
+    pub prices: Cow<'static, Prices>,
 }
 
 impl AwsSettings {
@@ -33,14 +40,15 @@ impl AwsSettings {
     /// Less than the usual interval, so that a hanging call costs one cycle.
     pub const OPERATION_TIMEOUT: Duration = Duration::from_secs(30);
 
-    /// Reads `[aws]` from the whole configuration.
-    pub fn read(config: &mut Fields<'_>) -> Self {
+    /// Reads `[aws]` from the whole configuration, whose paths are relative to
+    /// `folder`.
+    pub fn read(config: &mut Fields<'_>, folder: &Path) -> Self {
         config
-            .table_or_empty("aws", |aws| Some(Self::read_table(aws)))
+            .table_or_empty("aws", |aws| Some(Self::read_table(aws, folder)))
             .unwrap_or_default()
     }
 
-    fn read_table(aws: &mut Fields<'_>) -> Self {
+    fn read_table(aws: &mut Fields<'_>, folder: &Path) -> Self {
         let bounds = Duration::from_millis(100)..=Duration::from_mins(5);
         let read = Self {
             region: optional_name(aws, "region", "a region such as \"eu-west-1\""),
@@ -53,6 +61,7 @@ impl AwsSettings {
             ),
             read_timeout: aws.or_within("read_timeout", Self::READ_TIMEOUT, bounds.clone()),
             operation_timeout: aws.or_within("operation_timeout", Self::OPERATION_TIMEOUT, bounds),
+            prices: read_prices(aws, folder),
         };
         for (key, part) in [
             ("connect_timeout", read.connect_timeout),
@@ -78,7 +87,22 @@ impl Default for AwsSettings {
             connect_timeout: Self::CONNECT_TIMEOUT,
             read_timeout: Self::READ_TIMEOUT,
             operation_timeout: Self::OPERATION_TIMEOUT,
+            prices: Cow::Borrowed(Prices::built_in()),
         }
+    }
+}
+
+/// The prices in the file `prices` names; those that come with windlass if it
+/// is not there, or is wrong and reported.
+fn read_prices(aws: &mut Fields<'_>, folder: &Path) -> Cow<'static, Prices> {
+    let file = optional_name(aws, "prices", "a CSV file of on-demand prices");
+    match file.map(|file| Prices::open(&folder.join(file))) {
+        Some(Ok(prices)) => Cow::Owned(prices),
+        Some(Err(error)) => {
+            aws.problem("prices", chain(&error).to_string());
+            Cow::Borrowed(Prices::built_in())
+        }
+        None => Cow::Borrowed(Prices::built_in()),
     }
 }
 
@@ -116,7 +140,7 @@ mod tests {
     fn read(text: &str) -> Result<AwsSettings, String> {
         Document::parse(text)
             .expect("TOML")
-            .read(|fields| Some(AwsSettings::read(fields)))
+            .read(|fields| Some(AwsSettings::read(fields, Path::new(""))))
             .map_err(|problems| problems.to_string())
     }
 
@@ -137,6 +161,7 @@ mod tests {
             connect_timeout: Duration::from_secs(1),
             read_timeout: Duration::from_secs(2),
             operation_timeout: Duration::from_secs(3),
+            ..AwsSettings::default()
         };
         assert_eq!(read(text), Ok(expected));
     }
@@ -147,6 +172,10 @@ mod tests {
             ("region = \"\"", "aws.region: is empty"),
             ("endpoint_url = \"127.0.0.1\"", "aws.endpoint_url"),
             ("endpoint_url = \"http://\"", "aws.endpoint_url"),
+            (
+                "prices = \"no.csv\"",
+                "aws.prices: cannot read the prices in no.csv",
+            ),
             ("read_timeout = \"1h\"", "aws.read_timeout"),
             ("read_timeout = \"60s\"", "aws.read_timeout: is longer"),
         ] {

@@ -3,7 +3,9 @@
 mod bench;
 mod check;
 mod explain;
+mod iam;
 mod later;
+mod preflight;
 mod replay;
 mod run;
 mod simulate;
@@ -79,6 +81,7 @@ enum Verb {
     Replay(replay::Replay),
     Bench(bench::Bench),
     Trace(trace::TraceVerb),
+    Iam(iam::Iam),
 }
 
 /// Why a verb did not do what was asked.
@@ -196,6 +199,7 @@ fn obey(cli: &Cli) -> Result<Exit, Failure> {
         Verb::Replay(verb) => verb.obey(&mut out),
         Verb::Bench(verb) => verb.obey(&mut out),
         Verb::Trace(verb) => verb.obey(&mut out),
+        Verb::Iam(verb) => verb.obey(&mut out),
     };
     // What was found before a failure is worth seeing.
     let flushed = out.flush();
@@ -297,7 +301,7 @@ mod tests {
         let mut command = Cli::command();
         command.build();
         let verbs: Vec<_> = command.get_subcommands_mut().collect();
-        assert_eq!(verbs.len(), 8, "seven, and `help`");
+        assert_eq!(verbs.len(), 9, "eight, and `help`");
         for verb in verbs.into_iter().filter(|verb| verb.get_name() != "help") {
             let name = verb.get_name().to_owned();
             let help = verb.render_long_help().to_string();

@@ -66,10 +66,20 @@ impl From<DaemonError> for Failure {
                 source: FleetOpenError::Scenario(_),
                 ..
             } => Self::because(Exit::NoInput, "cannot start", error),
+            #[cfg(feature = "aws")]
+            DaemonError::Fleet {
+                source: FleetOpenError::Aws(_),
+                ..
+            } => Self::because(Exit::Usage, "cannot start", error),
+            DaemonError::Fleet {
+                source: FleetOpenError::NoAws,
+                ..
+            } => Self::because(Exit::Usage, "cannot start", error),
             DaemonError::Tail(_)
             | DaemonError::Fleet { .. }
             | DaemonError::System(_)
-            | DaemonError::Scheduler(_) => Self::because(Exit::Unavailable, "cannot start", error),
+            | DaemonError::Scheduler(_)
+            | DaemonError::Sources(_) => Self::because(Exit::Unavailable, "cannot start", error),
         }
     }
 }

@@ -67,7 +67,7 @@ fn what_makes_no_sense_is_named() {
     let many = OFFERING.replace("[\"t3.small\"]", "[\"t3.small\", \"t3.medium\"]");
     let none = "workers = \"none\"\nlaunch_template = \"t\"\n";
     for (ec2, drain, named) in [
-        (format!("{TEMPLATE}"), "", "fleet.f.ec2.offering: missing"),
+        (TEMPLATE.to_owned(), "", "fleet.f.ec2.offering: missing"),
         (
             format!("workers = \"tags\"\n{OFFERING}"),
             "",

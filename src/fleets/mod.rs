@@ -1,11 +1,14 @@
 //! What owns the instances: one file per provider.
 
+pub mod asg;
 #[cfg(feature = "aws")]
 pub mod ec2;
 pub mod process;
 pub mod simulated;
 pub mod workers;
 
+#[cfg(feature = "aws")]
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -20,12 +23,13 @@ use windlass_policies::signal::{Readings, SignalSpec};
 use windlass_policies::units::Timestamp;
 use windlass_simulator::scenario::ScenarioError;
 
-use crate::aws::settings::AwsSettings;
 #[cfg(feature = "aws")]
-use crate::aws::{client::ClientError, shared::Aws};
-use crate::config::{Fleet, Provider};
-use crate::sources::Sources;
+use crate::aws::{client::ClientError, settings::AwsSettings, shared::Aws};
+use crate::config::{Config, Fleet, Provider};
+use crate::sources::{SharedSources, Sources};
 
+#[cfg(feature = "aws")]
+use asg::{AsgFleet, aws::AwsGroup, aws::SharedGroups};
 #[cfg(feature = "aws")]
 use ec2::Ec2Fleet;
 use process::{ProcessError, ProcessFleet};
@@ -41,6 +45,19 @@ pub enum AnyFleet {
     /// Of instances on EC2.
     #[cfg(feature = "aws")]
     Ec2(Box<Ec2Fleet>),
+    /// In an Auto Scaling group.
+    #[cfg(feature = "aws")]
+    Asg(Box<AsgFleet<AwsGroup, SystemClock>>),
+}
+
+/// The clock of fleets that live in real time.
+#[derive(Clone, Copy, Debug)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        crate::clock::now()
+    }
 }
 
 /// What the fleets of a daemon share, opened when the first of them needs it.
@@ -50,20 +67,28 @@ pub struct Shared {
     settings: AwsSettings,
     #[cfg(feature = "aws")]
     aws: OnceCell<Rc<Aws>>,
+    #[cfg(feature = "aws")]
+    group_names: BTreeSet<String>,
+    #[cfg(feature = "aws")]
+    groups: OnceCell<Rc<SharedGroups>>,
 }
 
 impl Shared {
-    /// Nothing yet; AWS will be reached as `aws` says.
+    /// Nothing yet; AWS will be reached as `config` says.
     #[cfg_attr(
         not(feature = "aws"),
         expect(unused_variables, reason = "this build reaches no AWS")
     )]
-    pub fn new(aws: &AwsSettings) -> Self {
+    pub fn new(config: &Config) -> Self {
         Self {
             #[cfg(feature = "aws")]
-            settings: aws.clone(),
+            settings: config.aws.clone(),
             #[cfg(feature = "aws")]
             aws: OnceCell::new(),
+            #[cfg(feature = "aws")]
+            group_names: config.group_names().map(str::to_owned).collect(),
+            #[cfg(feature = "aws")]
+            groups: OnceCell::new(),
         }
     }
 
@@ -75,6 +100,20 @@ impl Shared {
     pub async fn aws(&self) -> Result<Rc<Aws>, ClientError> {
         let open = || async { Aws::open(&self.settings).await.map(Rc::new) };
         self.aws.get_or_try_init(open).await.map(Rc::clone)
+    }
+
+    /// All Auto Scaling groups of the configuration.
+    ///
+    /// # Errors
+    /// If no region is found.
+    #[cfg(feature = "aws")]
+    pub async fn groups(&self) -> Result<Rc<SharedGroups>, ClientError> {
+        let open = || async {
+            let aws = self.aws().await?;
+            let names = self.group_names.clone();
+            Ok(Rc::new(SharedGroups::new(aws.clients.clone(), names)))
+        };
+        self.groups.get_or_try_init(open).await.map(Rc::clone)
     }
 }
 
@@ -147,19 +186,29 @@ impl AnyFleet {
                 Ok(Self::Ec2(Box::new(fleet)))
             }
             #[cfg(not(feature = "aws"))]
-            Provider::Ec2(_) => Err(FleetOpenError::NoAws),
+            Provider::Ec2(_) | Provider::Asg(_) => Err(FleetOpenError::NoAws),
+            #[cfg(feature = "aws")]
+            Provider::Asg(settings) => {
+                let groups = opening.shared.groups().await?;
+                let calls = AwsGroup::new(groups, &settings.group, settings.workers);
+                let rules = asg::rules(&fleet.spec, settings);
+                let fleet = AsgFleet::new(rules, calls, SystemClock);
+                Ok(Self::Asg(Box::new(fleet)))
+            }
         }
     }
 
     /// Where the readings of this fleet come from: a simulated fleet's from
     /// its own world, and every other's from the sources of its signals.
-    /// `fleet` is what it was opened with.
-    pub fn metrics(&self, fleet: &Fleet) -> AnyMetrics {
+    /// `fleet` is what it was opened with, `shared` what all sources share.
+    pub fn metrics(&self, fleet: &Fleet, shared: &SharedSources) -> AnyMetrics {
         match self {
             Self::Simulated(cloud) => AnyMetrics::Simulated(Rc::clone(cloud)),
-            Self::Process(_) => AnyMetrics::Sources(Sources::new(&fleet.sources)),
+            Self::Process(_) => AnyMetrics::Sources(Sources::new(&fleet.sources, shared)),
             #[cfg(feature = "aws")]
-            Self::Ec2(_) => AnyMetrics::Sources(Sources::new(&fleet.sources)),
+            Self::Ec2(_) => AnyMetrics::Sources(Sources::new(&fleet.sources, shared)),
+            #[cfg(feature = "aws")]
+            Self::Asg(_) => AnyMetrics::Sources(Sources::new(&fleet.sources, shared)),
         }
     }
 
@@ -171,6 +220,8 @@ impl AnyFleet {
             Self::Process(_) => 1,
             #[cfg(feature = "aws")]
             Self::Ec2(_) => 1,
+            #[cfg(feature = "aws")]
+            Self::Asg(_) => 1,
         }
     }
 }
@@ -182,6 +233,8 @@ impl Clock for AnyFleet {
             Self::Process(workers) => workers.now(),
             #[cfg(feature = "aws")]
             Self::Ec2(instances) => instances.now(),
+            #[cfg(feature = "aws")]
+            Self::Asg(_) => SystemClock.now(),
         }
     }
 }
@@ -193,6 +246,8 @@ impl FleetProvider for AnyFleet {
             Self::Process(workers) => workers.list(fleet).await,
             #[cfg(feature = "aws")]
             Self::Ec2(instances) => instances.list(fleet).await,
+            #[cfg(feature = "aws")]
+            Self::Asg(instances) => instances.list(fleet).await,
         }
     }
 
@@ -202,6 +257,8 @@ impl FleetProvider for AnyFleet {
             Self::Process(workers) => workers.apply(fleet, epoch, action).await,
             #[cfg(feature = "aws")]
             Self::Ec2(instances) => instances.apply(fleet, epoch, action).await,
+            #[cfg(feature = "aws")]
+            Self::Asg(instances) => instances.apply(fleet, epoch, action).await,
         }
     }
 }

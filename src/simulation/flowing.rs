@@ -2,7 +2,6 @@
 //! work on the same pieces side by side, on all cores, and nobody holds more
 //! than a few of them, except for jobs that wait.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
@@ -17,7 +16,7 @@ use windlass_simulator::scenario::{Scenario, ScenarioError};
 use windlass_simulator::score::Score;
 use windlass_simulator::workload::flow::{Flow, FlowError};
 
-use super::{Candidate, Course, PROGRESS, SimulationError, label, note};
+use super::{Candidate, Finished, PROGRESS, SimulationError, label, note};
 
 /// So many pieces of a quarter of a megabyte are read ahead.
 const PIECES_AHEAD: usize = 8;
@@ -34,21 +33,20 @@ enum Read {
     Failed(FlowError),
 }
 
-/// The scores of `candidates`, in their order, as [`super::run`] gives them for
-/// all jobs at once, but with quantiles of a histogram. The courses are written
-/// into `out`.
+/// What `candidates` come to, in their order, as [`super::run`] gives them for
+/// all jobs at once, but with quantiles of a histogram, and without elasticity
+/// and courses, for which all jobs are needed.
 ///
 /// # Errors
 /// The first one, of the load or of the runs.
 pub fn run(
     scenario: &Scenario,
     flow: &Flow,
-    out: Option<&Path>,
     candidates: &[Candidate],
-) -> Result<Vec<Score>, SimulationError> {
+) -> Result<Vec<Finished>, SimulationError> {
     let spec = |one: &Candidate| scenario.fleet_spec(one.policies.clone(), one.signals.clone());
     let specs: Vec<FleetSpec> = candidates.iter().map(spec).collect();
-    let begin = |(candidate, spec)| Going::new(scenario, candidate, spec, out);
+    let begin = |(candidate, spec)| Going::new(scenario, candidate, spec);
     let runs: Result<Vec<Going<'_>>, SimulationError> =
         candidates.iter().zip(&specs).map(begin).collect();
     let runs = runs?;
@@ -83,7 +81,7 @@ fn lead(
     mut runs: Vec<Going<'_>>,
     pieces: &Receiver<Read>,
     length: Option<u64>,
-) -> Result<Vec<Score>, SimulationError> {
+) -> Result<Vec<Finished>, SimulationError> {
     let begins_at = scenario.world_begins_at();
     let at = |micros: u64| begins_at + Duration::from_micros(micros);
     let mut progress = Progress::new(length);
@@ -105,7 +103,7 @@ fn lead(
             runs = go_on(scenario, runs, &[], at(length))?;
             progress.done(runs.len());
             let score = |going: Going<'_>| going.finish(scenario, at(length));
-            return runs.into_iter().map(score).collect();
+            return Ok(runs.into_iter().map(score).collect());
         }
         batch.clear();
     }
@@ -150,7 +148,6 @@ fn go_on<'a>(
 struct Going<'a> {
     name: &'a str,
     run: Run<'a>,
-    course: Option<Course>,
 }
 
 impl<'a> Going<'a> {
@@ -158,15 +155,11 @@ impl<'a> Going<'a> {
         scenario: &Scenario,
         candidate: &'a Candidate,
         spec: &'a FleetSpec,
-        out: Option<&Path>,
     ) -> Result<Self, SimulationError> {
         let world = scenario.flowing_world(&spec.name, &spec.signals)?;
-        let begins_at = world.now();
-        let course = out.map(|folder| Course::create(folder, &candidate.name, begins_at));
         Ok(Self {
             name: &candidate.name,
             run: Run::new(spec, world),
-            course: course.transpose()?,
         })
     }
 
@@ -183,24 +176,19 @@ impl<'a> Going<'a> {
                 source: error.into(),
             })?;
         }
-        let course = &mut self.course;
-        self.run = self.run.go_on(until, |cycle| {
-            if let Some(course) = course {
-                course.write(cycle);
-            }
-        })?;
+        self.run = self.run.go_on(until, |_, _| ())?;
         Ok(self)
     }
 
-    fn finish(self, scenario: &Scenario, end: Timestamp) -> Result<Score, SimulationError> {
-        let summary = self.run.finish(end);
-        if let Some(course) = self.course {
-            course.finish()?;
-        }
+    fn finish(self, scenario: &Scenario, end: Timestamp) -> Finished {
+        let summary = self.run.finish(end).summary();
         let label = label(scenario, self.name);
         let mut score = Score::of(label, &summary, scenario.objective);
         score.quantiles_within = Some(HISTOGRAM_ERROR);
-        Ok(score)
+        Finished {
+            score,
+            course: None,
+        }
     }
 }
 

@@ -8,6 +8,9 @@
 //! **Invariant:** no secret is in a spec, a reading, an error or a log; a spec
 //! only says where its secrets are ([`secret::Secret`]).
 
+#[cfg(feature = "aws")]
+mod aws;
+pub mod cloudwatch;
 mod gather;
 mod http;
 mod http_json;
@@ -17,8 +20,10 @@ mod prometheus;
 mod redis;
 pub(crate) mod redis_server;
 pub mod secret;
+mod shared;
 mod spec;
 mod sqlite;
+pub mod sqs;
 mod tls;
 
 use std::collections::BTreeMap;
@@ -39,6 +44,7 @@ pub use self::prometheus::{PrometheusRange, PrometheusSpec};
 pub use self::redis::{RedisCount, RedisSpec, ScoreUnit, StreamPart};
 pub use self::redis_server::RedisServer;
 pub use self::sqlite::SqliteSpec;
+pub use shared::{SharedError, SharedSources};
 pub use spec::{Declared, SignalSource, SourceSpec, read_signals};
 
 /// The sources of one fleet's signals, connected when they are first read.
@@ -53,11 +59,15 @@ enum Reader {
     Postgres(postgres::Reader),
     Prometheus(prometheus::Reader),
     Redis(redis::Reader),
+    #[cfg(feature = "aws")]
+    Aws(aws::Reader),
+    /// There is nobody to ask, and why.
+    Missing(&'static str),
     Sqlite(sqlite::Reader),
 }
 
 impl Reader {
-    fn new(source: &SignalSource) -> Self {
+    fn new(source: &SignalSource, shared: &SharedSources) -> Self {
         match &source.spec {
             SourceSpec::HttpJson(spec) => Self::HttpJson(http_json::Reader::new(spec)),
             SourceSpec::Postgres(spec) => {
@@ -65,18 +75,27 @@ impl Reader {
             }
             SourceSpec::Prometheus(spec) => Self::Prometheus(prometheus::Reader::new(spec)),
             SourceSpec::Redis(spec) => Self::Redis(redis::Reader::new(spec)),
+            SourceSpec::CloudWatch(spec) => shared.cloudwatch(spec),
+            SourceSpec::Sqs(spec) => shared.queue(spec),
             SourceSpec::Sqlite(spec) => Self::Sqlite(sqlite::Reader::new(spec, source.timeout)),
         }
     }
 
     /// May be dropped before it is done, when its time is over; the next call
     /// must then work as the first.
-    async fn read(&self, now: Timestamp) -> Reading {
+    #[cfg_attr(
+        not(feature = "aws"),
+        expect(unused_variables, reason = "only readers of AWS look at the signal")
+    )]
+    async fn read(&self, signal: &SignalSpec, now: Timestamp) -> Reading {
         match self {
             Self::HttpJson(reader) => reader.read(now).await,
             Self::Postgres(reader) => reader.read(now).await,
             Self::Prometheus(reader) => reader.read(now).await,
             Self::Redis(reader) => reader.read(now).await,
+            #[cfg(feature = "aws")]
+            Self::Aws(reader) => reader.read(signal, now).await,
+            Self::Missing(why) => unreachable_because(*why),
             Self::Sqlite(reader) => reader.read(now).await,
         }
     }
@@ -90,20 +109,20 @@ impl fmt::Debug for Sources {
 
 impl Sources {
     /// The sources of `specs`, by signal. Nothing is contacted yet.
-    pub fn new(specs: &BTreeMap<String, SignalSource>) -> Self {
+    pub fn new(specs: &BTreeMap<String, SignalSource>, shared: &SharedSources) -> Self {
         let reader = |(name, source): (&String, &SignalSource)| {
-            (name.clone(), (source.timeout, Reader::new(source)))
+            (name.clone(), (source.timeout, Reader::new(source, shared)))
         };
         Self {
             readers: specs.iter().map(reader).collect(),
         }
     }
 
-    async fn read_one(&self, name: &str, now: Timestamp) -> Reading {
-        let Some((longest, reader)) = self.readers.get(name) else {
+    async fn read_one(&self, signal: &SignalSpec, now: Timestamp) -> Reading {
+        let Some((longest, reader)) = self.readers.get(&signal.name) else {
             return Reading::Absent(Absence::NoSource);
         };
-        timeout(*longest, reader.read(now))
+        timeout(*longest, reader.read(signal, now))
             .await
             .unwrap_or_else(|_elapsed| {
                 unreachable_because(format!("no answer within {}", duration_text(*longest)))
@@ -114,8 +133,8 @@ impl Sources {
 impl MetricSource for Sources {
     async fn read(&self, signals: &[SignalSpec], now: Timestamp) -> Readings {
         let reading = |signal| async move {
-            let SignalSpec { name, .. }: &SignalSpec = signal;
-            (name, self.read_one(name, now).await)
+            let signal: &SignalSpec = signal;
+            (&signal.name, self.read_one(signal, now).await)
         };
         let mut readings = Readings::new();
         for (name, reading) in gather::all(signals.iter().map(reading)).await {

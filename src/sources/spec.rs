@@ -9,12 +9,14 @@ use windlass_policies::fields::Fields;
 use windlass_policies::signal::{SignalKind, SignalSpec};
 use windlass_policies::spec::{FleetSpec, read_signal_of};
 
+use super::cloudwatch::{self, CloudWatchSpec};
 use super::http_json::{self, HttpJsonSpec};
 use super::postgres::{self, PostgresSpec};
 use super::prometheus::{self, PrometheusSpec};
 use super::redis::{self, RedisSpec};
 use super::secret::Secret;
 use super::sqlite::{self, SqliteSpec};
+use super::sqs::{self, SqsSpec};
 
 /// Where one signal is read, and how long that may take.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,6 +38,10 @@ pub enum SourceSpec {
     Prometheus(PrometheusSpec),
     /// A list, stream, sorted set or hash in Redis.
     Redis(RedisSpec),
+    /// A statistic of a metric in Amazon `CloudWatch`, or a formula of several.
+    CloudWatch(CloudWatchSpec),
+    /// A number of an Amazon SQS queue.
+    Sqs(SqsSpec),
     /// A query in an `SQLite` file.
     Sqlite(SqliteSpec),
 }
@@ -48,14 +54,18 @@ enum Word {
     Prometheus,
     Redis,
     Sqlite,
+    CloudWatch,
+    Sqs,
 }
 
-const WORDS: [(&str, Word); 5] = [
+const WORDS: [(&str, Word); 7] = [
+    ("cloudwatch", Word::CloudWatch),
     ("http_json", Word::HttpJson),
     ("postgres", Word::Postgres),
     ("prometheus", Word::Prometheus),
     ("redis", Word::Redis),
     ("sqlite", Word::Sqlite),
+    ("sqs", Word::Sqs),
 ];
 
 impl Word {
@@ -66,6 +76,8 @@ impl Word {
             Self::Postgres => postgres::read_spec(fields, folder).map(SourceSpec::Postgres),
             Self::Prometheus => prometheus::read_spec(fields, folder).map(SourceSpec::Prometheus),
             Self::Redis => redis::read_spec(fields, folder).map(SourceSpec::Redis),
+            Self::CloudWatch => cloudwatch::read_spec(fields).map(SourceSpec::CloudWatch),
+            Self::Sqs => sqs::read_spec(fields).map(SourceSpec::Sqs),
             Self::Sqlite => sqlite::read_spec(fields, folder).map(SourceSpec::Sqlite),
         }
     }
@@ -75,8 +87,26 @@ impl SourceSpec {
     /// What kind of number it gives, where the source itself decides that.
     pub fn kind(&self) -> Option<SignalKind> {
         match self {
-            Self::HttpJson(_) | Self::Postgres(_) | Self::Prometheus(_) | Self::Sqlite(_) => None,
+            Self::CloudWatch(_)
+            | Self::HttpJson(_)
+            | Self::Postgres(_)
+            | Self::Prometheus(_)
+            | Self::Sqlite(_) => None,
             Self::Redis(spec) => spec.kind(),
+            Self::Sqs(spec) => Some(spec.kind()),
+        }
+    }
+
+    /// Why what it gives is no number of `kind`, where that can be told.
+    fn misfit(&self, kind: SignalKind) -> Option<String> {
+        match self {
+            Self::CloudWatch(spec) => spec.misfit(kind),
+            Self::HttpJson(_)
+            | Self::Postgres(_)
+            | Self::Prometheus(_)
+            | Self::Redis(_)
+            | Self::Sqlite(_)
+            | Self::Sqs(_) => None,
         }
     }
 
@@ -87,7 +117,8 @@ impl SourceSpec {
             Self::Prometheus(spec) => spec.http.secrets(),
             Self::Postgres(spec) => spec.password.iter().collect(),
             Self::Redis(spec) => spec.server.password.iter().collect(),
-            Self::Sqlite(_) => Vec::new(),
+            // Whoever asks AWS is found in the usual chain of credentials.
+            Self::CloudWatch(_) | Self::Sqlite(_) | Self::Sqs(_) => Vec::new(),
         }
     }
 }
@@ -123,10 +154,17 @@ pub fn read_signals(fleet: &mut Fields<'_>, folder: &Path) -> (Vec<SignalSpec>, 
             .iter()
             .flatten()
             .find_map(|source| source.spec.kind());
+        let signal = read_signal_of(name, table, given);
+        if let (Some(Some(source)), Some(signal)) = (&source, &signal)
+            && let Some(message) = source.spec.misfit(signal.kind)
+        {
+            table.problem("source", message);
+            return None;
+        }
         if let Some(source) = source {
             declared.0.insert(name.to_owned(), source);
         }
-        read_signal_of(name, table, given)
+        signal
     });
     (signals, declared)
 }

@@ -45,6 +45,11 @@ const TEMPLATES: &[Template] = &[
         "`[fleet.NAME.simulated]`",
         "[fleet.f]\nprovider = \"simulated\"\n[fleet.f.simulated]\n@\nscenario = \"builtin:web-week\"\n",
     ),
+    config("`[aws]`", "[aws]\n@\n[fleet.f]\nprovider = \"simulated\"\n"),
+    config(
+        "`[fleet.NAME.asg]`",
+        "[fleet.f]\nprovider = \"asg\"\n[fleet.f.asg]\n@\ngroup = \"web\"\ntype = \"c7g.large\"\nusd_per_hour = 1\nworkers = \"stateless\"\n[[fleet.f.policy]]\nkind = \"fixed\"\ninstances = 1\n",
+    ),
     config(
         "`[fleet.NAME.process]`",
         "[fleet.f]\nprovider = \"process\"\n[fleet.f.process]\n@\ncommand = [\"true\"]\n[[fleet.f.policy]]\nkind = \"fixed\"\ninstances = 1\n",
@@ -298,12 +303,11 @@ impl Reader {
                     ("[fleet.f.limits]", LIMITS),
                     ("[[fleet.f.policy]]", POLICY),
                 ];
-                let real = ["[fleet.f.process]", "[fleet.f.ec2]"];
-                let real = real.iter().any(|table| text.contains(table));
-                let others = missing.iter().filter(|(header, _)| {
-                    let of_another = real && header.contains("simulated");
-                    !(text.contains(header) || of_another)
-                });
+                let simulated = text.contains("provider = \"simulated\"");
+                let others = missing
+                    .iter()
+                    .filter(|(header, _)| !text.contains(header))
+                    .filter(|(header, _)| simulated || !header.contains("simulated"));
                 let others: String = others.map(|(_, table)| *table).collect();
                 told(Config::parse(&format!("{text}{others}"), Path::new("")))
             }

@@ -2,9 +2,11 @@
 
 use std::env;
 use std::fs;
+use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread;
 
 use tempfile::TempDir;
 
@@ -26,8 +28,21 @@ pub(crate) fn program(name: &str, package: &str) -> Option<PathBuf> {
              apt-get install {package}), or leave it out with WINDLASS_TESTS_WITHOUT={name}"
         );
         eprintln!("NOT TESTED: {name} is not installed");
+        note_left_out();
     }
     found
+}
+
+/// Counted by `tests/run`: a test that was left out did not pass.
+fn note_left_out() {
+    let Some(list) = env::var_os("WINDLASS_TESTS_LEFT_OUT") else {
+        return;
+    };
+    let name = thread::current().name().unwrap_or("a test").to_owned();
+    let mut list = fs::File::options().append(true).open(list).expect("a list");
+    // At once: other tests write there too.
+    let line = format!("{name}\n");
+    list.write_all(line.as_bytes()).expect("written");
 }
 
 /// A port that was free a moment ago.

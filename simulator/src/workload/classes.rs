@@ -127,11 +127,11 @@ fn check_names(trace: &Trace, classes: &[ClassWork<'_>]) -> Result<(), WorkloadE
     }
     Err(WorkloadError::NoSuchClass {
         class: class.name.to_owned(),
-        trace: trace.name().to_owned(),
         known: if told.is_empty() {
-            "it has none".to_owned()
+            format!("trace {} has no classes", trace.name()).into()
         } else {
-            format!("it has {}", told.join(", "))
+            let told = told.join(", ");
+            format!("trace {} has no such class, it has {told}", trace.name()).into()
         },
     })
 }
@@ -326,6 +326,6 @@ mod tests {
         assert!(told.contains("it has web, batch, mail;"), "{told}");
         let rate = Trace::of_counts("rate", 1_000_000, vec![2; 50]).expect("a trace");
         let service = Distribution::constant(Duration::from_secs(1)).expect("short");
-        assert!(refused(&rate, Some(service)).contains("it has none;"));
+        assert!(refused(&rate, Some(service)).contains("has no classes;"));
     }
 }

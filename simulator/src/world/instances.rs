@@ -54,12 +54,12 @@ impl Record {
     }
 }
 
-/// How long after it went from the listings an instance is remembered, so that
-/// what was done can be asked for again: a day, as long as EC2 at least knows a
-/// token. What is older would only fill the memory of long runs.
+/// How long after it went from the listings an instance is remembered in runs
+/// longer than memory: a day, within which whoever asks again has asked again.
 const REMEMBERED_MICROS: u64 = 24 * MICROS_PER_HOUR;
 
-/// All instances. Those that have ended are remembered for a while.
+/// All instances. Those that have ended are remembered, so that what was done
+/// can be asked for again; for good, unless they are to be forgotten.
 #[derive(Debug, Default)]
 pub(super) struct Roster {
     /// By place: how many came before.
@@ -73,6 +73,7 @@ pub(super) struct Roster {
     /// Gone from the listings, in the same order.
     gone: VecDeque<usize>,
     by_token: BTreeMap<LaunchToken, Vec<InstanceId>>,
+    forgetful: bool,
     alive: u32,
     alive_peak: u32,
 }
@@ -152,8 +153,8 @@ impl Roster {
         self.alive -= 1;
     }
 
-    /// Takes those out of the listings that ended `lag` before `now`, and
-    /// forgets those that ended a day before that, and their tokens.
+    /// Takes those out of the listings that ended `lag` before `now`, and, if it
+    /// is forgetful, forgets those that ended a day before that, and their tokens.
     pub(super) fn forget_ended(&mut self, now: u64, lag: u64) {
         let ended_by = |record: &Record, after: u64| {
             let over = |at: u64| at.saturating_add(after) <= now;
@@ -167,13 +168,18 @@ impl Roster {
             self.shown.remove(&record.id);
             self.gone.extend(self.leaving.pop_front());
         }
-        let remembered = lag.saturating_add(REMEMBERED_MICROS);
-        while let Some(place) = self.gone.front().copied()
-            && ended_by(&self.records[&place], remembered)
+        while self.forgetful
+            && let Some(place) = self.gone.front().copied()
+            && ended_by(&self.records[&place], lag.saturating_add(REMEMBERED_MICROS))
         {
             self.gone.pop_front();
             self.forget(place);
         }
+    }
+
+    /// Forgets instances a day after they went from the listings, from now on.
+    pub(super) const fn be_forgetful(&mut self) {
+        self.forgetful = true;
     }
 
     /// Forgets the instance at `place`, and its token with the last instance
@@ -190,6 +196,11 @@ impl Roster {
         if launched.all(|id| !self.by_id.contains_key(id)) {
             self.by_token.remove(&token);
         }
+    }
+
+    /// All there ever were, in the order of their launches.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Record> {
+        self.records.values()
     }
 
     /// Those that may be in a listing, sorted by id.

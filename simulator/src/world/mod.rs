@@ -16,6 +16,7 @@ mod ports;
 pub mod price;
 #[cfg(test)]
 mod tests;
+mod view;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -36,6 +37,7 @@ use crate::queue::{
 pub use billing::charged_micros;
 pub use happening::Extras;
 pub use ports::SimulatedPorts;
+pub use view::{JobStory, Stay as InstanceStay, WorldView};
 
 use billing::{Bill, Stay};
 use cloud::CloudSpec;
@@ -160,6 +162,8 @@ pub struct World {
     events: BTreeMap<(u64, u64), Event>,
     event_next: u64,
     counts: Counts,
+    /// The place of the instance of each worker, in the order of the workers.
+    places: Vec<usize>,
 }
 
 impl std::fmt::Debug for World {
@@ -201,6 +205,7 @@ impl World {
             events: BTreeMap::new(),
             event_next: 0,
             counts: Counts::default(),
+            places: Vec::new(),
             slots_alive: 0,
             bill: Bill::default(),
             epoch_newest: Epoch::default(),
@@ -257,10 +262,15 @@ impl World {
     /// Puts more jobs behind those the world knows of. All that arrive before a
     /// time must be there before [`World::advance`] is told of it.
     ///
+    /// A world that is fed may run for longer than memory lasts: it forgets
+    /// jobs that are over and, a day after they went from the listings,
+    /// instances that ended.
+    ///
     /// # Errors
     /// If they arrive before the last known job, or the jobs repeat or have
     /// classes.
     pub fn feed(&mut self, jobs: Arc<JobColumns>) -> Result<(), JobsError> {
+        self.roster.be_forgetful();
         self.queue.feed(jobs)
     }
 
@@ -469,6 +479,8 @@ impl World {
         let covered = self.pools[offering].enter(place);
         let percent = self.pools[offering].spec.throughput_percent;
         let straggle = token.as_ref().map_or(0, |_| self.trouble.straggle());
+        let worker = ready_at.map(|at| self.queue.add(slots, at, percent));
+        self.places.extend(worker.map(|_| place));
         self.roster.add(Record {
             id: id.clone(),
             offering,
@@ -477,7 +489,7 @@ impl World {
             ready_at,
             ended_at: None,
             fenced: false,
-            worker: ready_at.map(|at| self.queue.add(slots, at, percent)),
+            worker,
             covered_at: covered.then_some(now),
             notice: None,
             straggle,
@@ -568,17 +580,7 @@ impl World {
     /// charged as if they ended now.
     pub fn summary(&self) -> Summary {
         let now = self.queue.now();
-        let mut bill = self.bill;
-        for record in self.roster.alive() {
-            let stay = Stay {
-                from: record.launched_at,
-                until: now,
-                covered_at: record.covered_at,
-                taken_back: false,
-                prices: self.pools[record.offering].spec.prices.as_deref(),
-            };
-            bill.charge_stay(&self.spec.offerings[record.offering], &stay);
-        }
+        let bill = self.bill_so_far();
         let jobs = self.queue.totals();
         let mean = ratio(bill.ran_micros, u128::from(now));
         Summary {
@@ -598,6 +600,22 @@ impl World {
             busy_killed: self.busy_killed,
             extras: self.extras(),
         }
+    }
+
+    /// The bill as if the instances that are still there ended now.
+    fn bill_so_far(&self) -> Bill {
+        let mut bill = self.bill;
+        for record in self.roster.alive() {
+            let stay = Stay {
+                from: record.launched_at,
+                until: self.queue.now(),
+                covered_at: record.covered_at,
+                taken_back: false,
+                prices: self.pools[record.offering].spec.prices.as_deref(),
+            };
+            bill.charge_stay(&self.spec.offerings[record.offering], &stay);
+        }
+        bill
     }
 
     fn work(&self, record: &Record) -> Work {

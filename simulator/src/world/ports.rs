@@ -22,9 +22,9 @@ impl SimulatedPorts {
         Self(Rc::new(RefCell::new(world)))
     }
 
-    /// The world again; `None` if there is another handle on it.
+    /// The world itself; `None` if there are other handles on it.
     pub fn into_world(self) -> Option<World> {
-        Some(Rc::into_inner(self.0)?.into_inner())
+        Rc::into_inner(self.0).map(RefCell::into_inner)
     }
 
     /// Looks at the world or changes it. `look` must not use the ports.

@@ -222,7 +222,7 @@ pub(super) fn nothing_granted(errors: &[CreateFleetError]) -> FleetError {
     let urgency = |error: &FleetError| match error {
         FleetError::Unknown(_) => 0,
         FleetError::NotPermitted(_) => 1,
-        FleetError::StaleEpoch | FleetError::Unreachable(_) => 2,
+        FleetError::StaleEpoch | FleetError::Unreachable(_) | FleetError::Held(_) => 2,
         FleetError::Rejected(_) | FleetError::NotFound => 3,
         FleetError::LimitReached(_) => 4,
         FleetError::Throttled => 5,

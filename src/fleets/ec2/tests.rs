@@ -13,7 +13,6 @@ use windlass_policies::model::Work;
 
 use super::launch::nothing_granted;
 use super::*;
-use crate::aws::settings::AwsSettings;
 use crate::aws::testing::{Form, Reply, Server, client_of, refusal, serve, with_runtime};
 use crate::config::{Config, Provider};
 use crate::fleets::Shared;
@@ -89,7 +88,7 @@ fn fleet_of(region: &Rc<Region>, ec2: &str, epoch: u64) -> Ec2Fleet {
     let Provider::Ec2(settings) = &fleet.provider else {
         panic!("another provider");
     };
-    let shared = Shared::new(&AwsSettings::default());
+    let shared = Shared::new(&Config::open(None).expect("the example is right"));
     let opening = Opening {
         store_path: Path::new("w.db"),
         store_id: STORE,

@@ -10,7 +10,7 @@ use windlass_policies::spec;
 use windlass_policies::units::MicroUsdPerHour;
 
 use super::*;
-use crate::aws::settings::AwsSettings;
+use crate::config::Config;
 use crate::fleets::Shared;
 
 /// Longer than anything here takes, on a machine that is busy.
@@ -59,7 +59,7 @@ impl Place {
             store_id: store,
             epoch: Epoch(epoch),
             latest: None,
-            shared: &Shared::new(&AwsSettings::default()),
+            shared: &Shared::new(&Config::open(None).expect("the example is right")),
             nudge: &Arc::new(Notify::new()),
         };
         ProcessFleet::open(&fleet_spec(&settings), &settings, opening).await

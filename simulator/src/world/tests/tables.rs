@@ -73,8 +73,9 @@ fn id(number: u32) -> InstanceId {
 }
 
 #[test]
-fn ended_instances_are_remembered_for_a_day() {
+fn a_world_that_is_fed_remembers_ended_instances_for_a_day() {
     let mut world = world(spec(&[]), 10);
+    world.feed(Arc::default()).expect("no job is out of order");
     let launch =
         |world: &mut World, serial| world.launch(&token(serial), "small", 2).expect("room");
     let first = launch(&mut world, 1);
