@@ -144,7 +144,7 @@ impl Kind {
         match self {
             Self::Simulated => simulated::read(table, folder).map(Provider::Simulated),
             Self::Process => process::read(table, folder).map(Provider::Process),
-            Self::Asg => asg::read(table).map(Provider::Asg),
+            Self::Asg => asg::read(table, folder).map(Provider::Asg),
             Self::Ec2 => ec2::read(table, folder).map(Provider::Ec2),
         }
     }
@@ -324,7 +324,8 @@ fn read_fleet(fleet: &mut Fields<'_>, name: &str, folder: &Path) -> Option<Fleet
 fn refuse_endless_drains(fleet: &mut Fields<'_>, provider: &Provider, drain: Drain) {
     let silent = match provider {
         Provider::Ec2(settings) => settings.workers == WorkersSettings::None,
-        Provider::Simulated(_) | Provider::Process(_) | Provider::Asg(_) => false,
+        Provider::Asg(settings) => settings.workers == WorkersSettings::None,
+        Provider::Simulated(_) | Provider::Process(_) => false,
     };
     if silent && drain.deadline.is_none() {
         let path = format!("{}.deadline", fleet.path_of("drain"));

@@ -326,3 +326,42 @@ fn the_page_on_architecture_tells_of_every_room() {
     nothing_wrong(&untold(&page, &rooms));
     assert_eq!(untold(&page, &["src/attic.rs".to_owned()]).len(), 1);
 }
+
+/// Actions of AWS that `text` names, such as `ec2:CreateTags`.
+fn actions(text: &str) -> BTreeSet<String> {
+    let words = text.split(|letter: char| !(letter.is_ascii_alphanumeric() || letter == ':'));
+    let of_aws = |word: &&str| {
+        ["autoscaling:", "cloudwatch:", "ec2:", "sqs:"]
+            .iter()
+            .any(|service| word.starts_with(service))
+            && word
+                .split(':')
+                .nth(1)
+                .is_some_and(|verb| verb.starts_with(|letter: char| letter.is_ascii_uppercase()))
+            && !word.contains("::")
+    };
+    words.filter(of_aws).map(str::to_owned).collect()
+}
+
+/// Terraform takes what `windlass iam` prints; the page says the same of the file
+/// it shows.
+#[test]
+fn the_page_on_aws_names_the_permissions_of_its_own_file() {
+    let page = read("docs/aws.md");
+    let (_, file) = page
+        .split_once("```toml config windlass.toml\n")
+        .expect("a configuration");
+    let (file, _) = file.split_once("```").expect("its end");
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("windlass.toml"), file).expect("written");
+    let policy = commands::run(folder.path(), "windlass iam --config windlass.toml");
+    let policy = policy.expect("a policy");
+    let (_, section) = page
+        .split_once("## Permissions\n")
+        .expect("a part on permissions");
+    let (section, _) = section.split_once("\n## ").expect("its end");
+    assert_eq!(actions(section), actions(&policy));
+    assert!(actions(&policy).len() > 5, "{policy}");
+    let terraform = read("docs/terraform/controller.tf");
+    assert!(terraform.contains("policy = file(var.policy_file)"));
+}

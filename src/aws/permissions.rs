@@ -177,6 +177,7 @@ impl Uses {
         match provider {
             Provider::Simulated(_) | Provider::Process(_) => {}
             Provider::Asg(settings) => {
+                self.notices.extend(settings.notices_queue_url.clone());
                 self.groups.insert(fleet.to_owned(), settings.group.clone());
             }
             Provider::Ec2(settings) => {

@@ -211,17 +211,14 @@ impl Ec2Fleet<'_> {
         if self.launches.by_fleet {
             all.push(self.line("launch of several types", self.create_fleet().await));
         }
-        match instance {
-            Some(instance) => {
-                all.push(self.line("end", self.terminate(&instance).await));
-                if self.launches.fence_tags {
-                    all.push(self.line("fence", self.tag(&instance).await));
-                }
+        if let Some(instance) = instance {
+            all.push(self.line("end", self.terminate(&instance).await));
+            if self.launches.fence_tags {
+                all.push(self.line("fence", self.tag(&instance).await));
             }
-            None => {
-                let why = "no instance of it is there to try it on";
-                all.push(self.line("end and fence", Verdict::Skipped(why.to_owned())));
-            }
+        } else {
+            let why = "no instance of it is there to try it on";
+            all.push(self.line("end and fence", Verdict::Skipped(why.to_owned())));
         }
         if self.launches.spot_prices {
             all.push(self.line("spot prices", self.spot_prices().await));
@@ -247,7 +244,7 @@ impl Ec2Fleet<'_> {
                 let instances: Vec<String> = page
                     .reservations()
                     .iter()
-                    .flat_map(|reservation| reservation.instances())
+                    .flat_map(aws_sdk_ec2::types::Reservation::instances)
                     .filter_map(|instance| instance.instance_id().map(str::to_owned))
                     .collect();
                 let told = format!("{} with its tag", instances.len());

@@ -1,10 +1,14 @@
 //! `[fleet.NAME.asg]`: an existing Auto Scaling group.
 
+use std::path::Path;
 use std::time::Duration;
 
 use windlass_policies::fields::Fields;
 use windlass_policies::model::{Billing, Market, Offering};
 use windlass_policies::units::MicroUsdPerHour;
+
+use super::workers::{self, WorkersSettings};
+use crate::aws::settings::read_url;
 
 /// No instance has more processors than that.
 const SLOTS_MAX: u32 = 10_000;
@@ -25,18 +29,10 @@ pub struct AsgSettings {
     pub market: Market,
     /// Jobs one instance works on at a time.
     pub slots: u32,
-    /// How it is known what a worker does.
-    pub workers: Workers,
-}
-
-/// How it is known what a worker does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Workers {
-    /// It protects its instance from scale-in while it has a job, and takes
-    /// none while the instance has the tag `windlass:fenced`.
-    Protection,
-    /// Instances hold no jobs: any may be ended at any time.
-    Stateless,
+    /// How workers hear of a fence and answer.
+    pub workers: WorkersSettings,
+    /// The queue of what EC2 announces.
+    pub notices_queue_url: Option<String>,
 }
 
 impl AsgSettings {
@@ -57,8 +53,8 @@ impl AsgSettings {
     }
 }
 
-/// Reads the table.
-pub(super) fn read(asg: &mut Fields<'_>) -> Option<AsgSettings> {
+/// Reads the table; files are relative to `folder`.
+pub(super) fn read(asg: &mut Fields<'_>, folder: &Path) -> Option<AsgSettings> {
     let what = "the name of an Auto Scaling group";
     let group = asg.required::<String>("group", what);
     if let Some(group) = &group
@@ -81,11 +77,8 @@ pub(super) fn read(asg: &mut Fields<'_>) -> Option<AsgSettings> {
     ];
     let market = asg.word("market", &markets).unwrap_or_default();
     let slots = asg.or_within("slots", 1, 1..=SLOTS_MAX);
-    let words = [
-        ("protection", Workers::Protection),
-        ("stateless", Workers::Stateless),
-    ];
-    let workers = asg.required_word("workers", &words);
+    let workers = workers::read(asg, folder, &workers::IN_A_GROUP);
+    let notices_queue_url = read_url(asg, "notices_queue_url");
     Some(AsgSettings {
         group: group?,
         instance_type: instance_type?,
@@ -93,5 +86,6 @@ pub(super) fn read(asg: &mut Fields<'_>) -> Option<AsgSettings> {
         market,
         slots,
         workers: workers?,
+        notices_queue_url,
     })
 }

@@ -109,7 +109,7 @@ impl Ec2Settings {
 /// Reads the table; files are relative to `folder`.
 pub(super) fn read(ec2: &mut Fields<'_>, folder: &Path) -> Option<Ec2Settings> {
     let launch = read_launch(ec2, folder);
-    let workers = workers::read(ec2, folder);
+    let workers = workers::read(ec2, folder, &workers::ON_EC2);
     let words = [
         ("running", Ready::Running),
         ("status_ok", Ready::StatusOk),
@@ -123,8 +123,10 @@ pub(super) fn read(ec2: &mut Fields<'_>, folder: &Path) -> Option<Ec2Settings> {
         );
     }
     let default = match workers {
-        Some(WorkersSettings::None) => Ready::StatusOk,
         Some(WorkersSettings::Tags | WorkersSettings::Redis { .. }) | None => Ready::Worker,
+        Some(WorkersSettings::None | WorkersSettings::Protection | WorkersSettings::Stateless) => {
+            Ready::StatusOk
+        }
     };
     let notices_queue_url = read_url(ec2, "notices_queue_url");
     let subnets = names(ec2, "subnets", "subnet-");

@@ -3,7 +3,7 @@
 //! A statistic belongs to a period, and is true once the period has ended: a
 //! reading is the newest period that is over, and its age counts from the end
 //! of it. A period that is still open is never taken. All fleets that read
-//! within one tick share their calls ([`shared`]).
+//! within one tick share their calls (`shared`).
 
 mod expression;
 #[cfg(feature = "aws")]

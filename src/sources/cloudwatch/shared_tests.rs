@@ -33,7 +33,7 @@ impl Cbor {
     fn write(&self, out: &mut Vec<u8>) {
         let head = |out: &mut Vec<u8>, major: u8, length: usize| {
             // Two bytes of length do for all of it.
-            out.push(major << 5 | 25);
+            out.push(major << 5 | 0x19);
             out.extend(u16::try_from(length).expect("short").to_be_bytes());
         };
         match self {
@@ -52,7 +52,9 @@ impl Cbor {
             }
             Self::List(items) => {
                 head(out, 4, items.len());
-                items.iter().for_each(|item| item.write(out));
+                for item in items {
+                    item.write(out);
+                }
             }
             Self::Map(pairs) => {
                 head(out, 5, pairs.len());
@@ -160,7 +162,7 @@ fn what_is_asked_in_one_tick_goes_into_one_call() {
         let (cloudwatch, asked) = serve(vec![page(&["q0", "q1"], 7.0, "Complete", None)]).await;
         let names = ["a", "b", "a"].map(CloudWatchSpec::oldest_message);
         let reads = names.iter().map(|spec| cloudwatch.read(spec, AGE, NOW));
-        let readings = gather::all(reads).await;
+        let readings = futures_util::future::join_all(reads).await;
         for reading in &readings {
             assert_eq!(value(reading), Some((7.0, Completeness::Complete)));
         }
