@@ -177,6 +177,12 @@ impl<'a> Going<'a> {
             })?;
         }
         self.run = self.run.go_on(until, |_, _| ())?;
+        // What has arrived may start, so that little waits to be looked at: no
+        // tick lies before the last arrival any more.
+        if let Some(last) = pieces.last().and_then(|jobs| jobs.arrivals().last()) {
+            let last = scenario.world_begins_at() + Duration::from_micros(*last);
+            self.run.world().advance(last);
+        }
         Ok(self)
     }
 
