@@ -162,7 +162,8 @@ pub struct World {
     events: BTreeMap<(u64, u64), Event>,
     event_next: u64,
     counts: Counts,
-    /// The place of the instance of each worker, in the order of the workers.
+    /// The place of the instance of each worker, in the order of the workers;
+    /// empty unless somebody wants to read who did what.
     places: Vec<usize>,
 }
 
@@ -480,7 +481,9 @@ impl World {
         let percent = self.pools[offering].spec.throughput_percent;
         let straggle = token.as_ref().map_or(0, |_| self.trouble.straggle());
         let worker = ready_at.map(|at| self.queue.add(slots, at, percent));
-        self.places.extend(worker.map(|_| place));
+        if self.spec.server.journal {
+            self.places.extend(worker.map(|_| place));
+        }
         self.roster.add(Record {
             id: id.clone(),
             offering,
