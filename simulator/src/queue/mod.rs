@@ -48,7 +48,7 @@ use histogram::Histogram;
 use jobs::{Batch, Jobs};
 pub(crate) use jobs::{gallop, narrow, wide};
 use slots::{Freed, InHand, Slots};
-use spread::Counted;
+use spread::Picked;
 
 /// The most slots the workers of one queue should have together: with so many,
 /// the queue's clock runs for more than a year.
@@ -617,12 +617,12 @@ impl Queue {
 
     /// Exact quantiles of waits and responses.
     fn quantiles(&self) -> (Quantiles, Quantiles) {
-        let (mut waits, mut responses) = (Counted::new(), Counted::new());
+        let (mut waits, mut responses) = (Histogram::new(), Histogram::new());
         self.each_job(|wait, response| {
             waits.add(wait);
             responses.add(response);
         });
-        let (mut waits, mut responses) = (waits.picked(), responses.picked());
+        let (mut waits, mut responses) = (Picked::of(&waits), Picked::of(&responses));
         self.each_job(|wait, response| {
             waits.add(wait);
             responses.add(response);
