@@ -458,3 +458,36 @@ fn median(mut values: Vec<f64>) -> f64 {
 fn float(count: u64) -> f64 {
     count as f64
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_have_the_fields_that_others_read() {
+        let figure = Figure {
+            name: "w1".to_owned(),
+            jobs: 1,
+            ticks: 2,
+            jobs_per_cpu_sec: 3.0,
+            bare_jobs_per_cpu_sec: 4.0,
+            ratio_to_bare: 1.5,
+            rss_mb: Some(6.0),
+        };
+        let json = serde_json::to_string(&[figure]).expect("plain data");
+        let expected = r#"[{"name":"w1","jobs":1,"ticks":2,"jobs_per_cpu_sec":3.0,"bare_jobs_per_cpu_sec":4.0,"ratio_to_bare":1.5,"rss_mb":6.0}]"#;
+        assert_eq!(json, expected);
+    }
+
+    #[test]
+    fn files_stream_to_what_their_jobs_come_to_in_memory() {
+        let load = bench::w2(1);
+        let files = Files::of("test", bench::w2_jobs(1)).expect("a temporary file");
+        let tally = bench::bare(&load);
+        for mut way in files.ways(&load) {
+            let outcome = (way.run)().expect("its own load");
+            agree(&way.name, &outcome, tally).expect("the same");
+            assert_eq!(outcome.jobs, load.jobs.arrivals().len() as u64);
+        }
+    }
+}
