@@ -25,31 +25,31 @@ struct Line {
 const EXPECTED: &str = "expected an object such as {\"arrival_s\": 1.5, \"service_s\": 20, \
                         \"class\": \"small\"} or {\"t_s\": 0, \"count\": 7}";
 
-#[derive(Default)]
-struct Reader {
+/// Where a reader of JSON lines is.
+pub(super) struct Reader {
+    interner: Interner,
     rates: RateRows,
     rate_rows: u64,
+    // Those that were not given out yet, and how many there were in all.
     jobs: JobBlock,
+    job_rows: u64,
+    // The arrival of the job before.
+    last: u64,
     // The time of the first job, where jobs have times of the calendar.
     zero: Option<Timestamp>,
 }
 
 /// Reads all lines, and what time it was at the trace's zero.
 pub(super) fn read(lines: &mut Lines<'_>) -> Result<(TraceKind, Option<Timestamp>), TraceError> {
-    let mut reader = Reader::default();
-    let mut interner = Interner::new();
-    while lines.advance()? {
-        let skipped = lines.skipped_count();
-        let read = reader.push(lines.current(), &mut interner, skipped);
-        if let Err(reason) = read {
-            lines.refuse(lines.error(reason))?;
-        }
-    }
+    let mut reader = Reader::new();
+    while reader.advance(lines)? {}
     let Reader {
+        interner,
         rates,
         rate_rows,
         jobs,
         zero,
+        ..
     } = reader;
     if jobs.is_empty() {
         let empty = rate_rows == 0;
@@ -74,11 +74,60 @@ pub(super) fn read(lines: &mut Lines<'_>) -> Result<(TraceKind, Option<Timestamp
 }
 
 impl Reader {
-    fn push(&mut self, text: &[u8], interner: &mut Interner, skipped: u64) -> Result<(), String> {
+    pub(super) fn new() -> Self {
+        Self {
+            interner: Interner::new(),
+            rates: RateRows::default(),
+            rate_rows: 0,
+            jobs: JobBlock::default(),
+            job_rows: 0,
+            last: 0,
+            zero: None,
+        }
+    }
+
+    /// The classes met so far. Jobs before the first one with a class have none.
+    pub(super) fn class_names(&self) -> &[String] {
+        &self.interner.names
+    }
+
+    /// Whether the first line is a job, and not a count.
+    pub(super) fn begins_with_job(&mut self, lines: &mut Lines<'_>) -> Result<bool, TraceError> {
+        while self.job_rows == 0 && self.rate_rows == 0 && self.advance(lines)? {}
+        Ok(self.job_rows > 0)
+    }
+
+    /// Adds jobs until the block has `jobs_max`, or the trace ends. The empty
+    /// class is told only of jobs in a block with a class.
+    pub(super) fn read_into(
+        &mut self,
+        lines: &mut Lines<'_>,
+        block: &mut JobBlock,
+        jobs_max: usize,
+    ) -> Result<(), TraceError> {
+        while self.jobs.len() < jobs_max && self.advance(lines)? {}
+        std::mem::swap(&mut self.jobs, block);
+        self.jobs.clear();
+        Ok(())
+    }
+
+    /// Reads one line; false at the end.
+    fn advance(&mut self, lines: &mut Lines<'_>) -> Result<bool, TraceError> {
+        if !lines.advance()? {
+            return Ok(false);
+        }
+        let skipped = lines.skipped_count();
+        if let Err(reason) = self.push(lines.current(), skipped) {
+            lines.refuse(lines.error(reason))?;
+        }
+        Ok(true)
+    }
+
+    fn push(&mut self, text: &[u8], skipped: u64) -> Result<(), String> {
         let line: Line = serde_json::from_slice(text)
             .map_err(|error| format!("{}: {error}; {EXPECTED}", shown(text)))?;
         if let (Some(at), Some(count)) = (&line.t_s, &line.count) {
-            if !self.jobs.is_empty() {
+            if self.job_rows > 0 {
                 return Err("a count among jobs; a trace has either".into());
             }
             let at = micros("t_s", at)?;
@@ -97,11 +146,10 @@ impl Reader {
             .as_ref()
             .ok_or_else(|| format!("service_s is missing in {}", shown(text)))?;
         let service = micros("service_s", service)?;
-        check_order(
-            self.jobs.arrival_micros.last().copied().unwrap_or(0),
-            arrival,
-        )?;
-        self.push_class(line.class.as_ref(), interner)?;
+        check_order(self.last, arrival)?;
+        self.push_class(line.class.as_ref())?;
+        self.last = arrival;
+        self.job_rows += 1;
         self.jobs.arrival_micros.push(arrival);
         self.jobs.service_micros.push(service);
         Ok(())
@@ -120,7 +168,7 @@ impl Reader {
                 shown(text)
             ));
         };
-        if self.zero.is_none() && !self.jobs.is_empty() {
+        if self.zero.is_none() && self.job_rows > 0 {
             return Err("arrival among lines with arrival_s; use one of them".into());
         }
         let at = Timestamp::parse(at).map_err(|reason| format!("arrival: {reason}"))?;
@@ -132,7 +180,7 @@ impl Reader {
 
     /// A class is a text or a number; a line without one has the empty class,
     /// if any line has one.
-    fn push_class(&mut self, class: Option<&Value>, interner: &mut Interner) -> Result<(), String> {
+    fn push_class(&mut self, class: Option<&Value>) -> Result<(), String> {
         let name = match class {
             None | Some(Value::Null) if self.jobs.class_numbers.is_empty() => return Ok(()),
             None | Some(Value::Null) => String::new(),
@@ -144,12 +192,12 @@ impl Reader {
         };
         let before = self.jobs.len() - self.jobs.class_numbers.len();
         if before > 0 {
-            let none = interner.intern(b"")?;
+            let none = self.interner.intern(b"")?;
             self.jobs
                 .class_numbers
                 .extend(std::iter::repeat_n(none, before));
         }
-        let number = interner.intern(name.as_bytes())?;
+        let number = self.interner.intern(name.as_bytes())?;
         self.jobs.class_numbers.push(number);
         Ok(())
     }
