@@ -1,14 +1,15 @@
-//! A place for a daemon to live in, and the daemon as a process.
+//! The daemon with a fleet in a simulated cloud, and what its tests do to it.
 
-use std::fs;
-use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::process::{Command, Output};
+use std::sync::mpsc::RecvTimeoutError;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tempfile::TempDir;
+#[path = "../support/daemon.rs"]
+mod program;
+
+pub(crate) use program::{Daemon, Place};
 
 /// The one fleet.
 pub(crate) const FLEET: &str = "bursts";
@@ -66,29 +67,14 @@ jobs_per_instance = 1
 /// Longer than anything here takes, on a machine that is busy.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A folder with a configuration, its scenario, and what grows beside them.
-pub(crate) struct Place(TempDir);
-
 impl Place {
+    /// One with the fleet of bursts.
     pub(crate) fn new() -> Self {
         Self::with(&[
             ("bursts.jobs.csv", TRACE),
             ("bursts.toml", SCENARIO),
             ("windlass.toml", CONFIG),
         ])
-    }
-
-    /// One with these files, `windlass.toml` among them.
-    pub(crate) fn with(files: &[(&str, &str)]) -> Self {
-        let place = Self(tempfile::tempdir().expect("a temporary folder"));
-        for (name, text) in files {
-            fs::write(place.path(name), text).expect("written");
-        }
-        place
-    }
-
-    pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
     }
 
     pub(crate) fn config(&self) -> PathBuf {
@@ -104,19 +90,6 @@ impl Place {
         self.path(&format!("windlass.{FLEET}.cloud.db"))
     }
 
-    /// `windlass VERB --config ... ARGUMENTS`.
-    fn command(&self, verb: &str, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_windlass"));
-        command
-            .arg(verb)
-            .arg("--config")
-            .arg(self.config())
-            .args(arguments)
-            .env_remove("WINDLASS_LOG")
-            .stdin(Stdio::null());
-        command
-    }
-
     /// Runs a verb to its end.
     pub(crate) fn output(&self, verb: &str, arguments: &[&str]) -> Output {
         self.command(verb, arguments).output().expect("started")
@@ -124,31 +97,8 @@ impl Place {
 
     /// Starts `windlass run`.
     pub(crate) fn start(&self, arguments: &[&str]) -> Daemon {
-        let mut child = self
-            .command("run", arguments)
-            .args(["--log", "json"])
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("started");
-        let log = BufReader::new(child.stderr.take().expect("piped"));
-        let (sender, lines) = mpsc::channel();
-        // Ends with the daemon, which closes the pipe, or with the receiver.
-        thread::spawn(move || {
-            for line in log.lines().map_while(Result::ok) {
-                if sender.send(line).is_err() {
-                    break;
-                }
-            }
-        });
-        Daemon { child, lines }
+        Daemon::start(self.command("run", arguments))
     }
-}
-
-/// A running `windlass run`. It is gone when this is dropped.
-pub(crate) struct Daemon {
-    child: Child,
-    lines: Receiver<String>,
 }
 
 impl Daemon {
@@ -157,38 +107,36 @@ impl Daemon {
     pub(crate) fn next_line(&self, part: &str) -> Option<String> {
         let until = Instant::now() + PATIENCE;
         loop {
-            let left = until.saturating_duration_since(Instant::now());
-            match self.lines.recv_timeout(left) {
+            match self.line(until) {
                 Ok(line) if line.contains(part) => return Some(line),
                 Ok(_) => {}
                 Err(RecvTimeoutError::Disconnected) => return None,
-                Err(RecvTimeoutError::Timeout) => panic!("no `{part}` in the log"),
+                Err(RecvTimeoutError::Timeout) => {
+                    panic!("no `{part}` in the log\n{}", self.told())
+                }
             }
         }
     }
 
     /// The cycle of the next decision; `None` if the daemon ends before.
     pub(crate) fn next_cycle(&self) -> Option<u64> {
-        let line = self.next_line("\"message\":\"decided\"")?;
-        let fields: serde_json::Value = serde_json::from_str(&line).expect("JSON");
-        fields["cycle"].as_u64()
+        loop {
+            let line = self.next_line("")?;
+            if program::is_decision(&line) {
+                let fields: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+                return fields["cycle"].as_u64();
+            }
+        }
     }
 
     /// Lets it run for `span`; the log goes nowhere.
     pub(crate) fn let_run(&self, span: Duration) {
         let until = Instant::now() + span;
-        let left = || until.saturating_duration_since(Instant::now());
-        while self.lines.recv_timeout(left()).is_ok() {}
+        while self.line(until).is_ok() {}
         // A daemon that has ended leaves a channel that does not wait.
-        while !left().is_zero() {
+        while Instant::now() < until {
             thread::yield_now();
         }
-    }
-
-    /// kill -9: nothing of it runs any more, at whatever instruction it was.
-    pub(crate) fn kill(mut self) {
-        self.child.kill().expect("ours to kill");
-        self.child.wait().expect("ended");
     }
 
     /// Sends `signal` (such as `TERM`), and says how it ended, and how long
@@ -210,13 +158,5 @@ impl Daemon {
     pub(crate) fn wait(&mut self) -> Option<i32> {
         assert_eq!(self.next_line("\u{0}"), None);
         self.child.wait().expect("ended").code()
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        // Most have ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
