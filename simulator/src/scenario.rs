@@ -24,7 +24,7 @@ use crate::distribution::{Distribution, Refusal};
 use crate::embedded;
 use crate::queue::{Keep, LatencyCurve, QueueSpec, ServerSpec};
 use crate::random::Stream;
-use crate::trace::{self, Trace, TraceError};
+use crate::trace::{self, ReadOptions, Trace, TraceError};
 use crate::workload::{self, ClassWork, Workload, WorkloadError, WorkloadSpec};
 use crate::world::cloud::{CloudSpec, FaultSpec, WarmPoolSpec};
 use crate::world::{BootTimes, World, WorldError, WorldSpec};
@@ -89,6 +89,8 @@ pub struct Scenario {
     pub warm_pool: Option<WarmPoolSpec>,
     /// Kinds of jobs.
     pub classes: Vec<ClassSpec>,
+    /// How many malformed lines of each trace are passed over.
+    pub skip_bad: u64,
     /// How sessions that share an instance slow one another down; without it an
     /// instance works on its jobs one in each slot.
     pub sharing: Option<LatencyCurve>,
@@ -253,6 +255,7 @@ impl Scenario {
             Some(Self {
                 name: name.to_owned(),
                 trace: place(&work.trace),
+                skip_bad: work.skip_bad,
                 begins_at: work.begins_at,
                 workload: work.spec,
                 cloud: cloud.plain,
@@ -292,8 +295,12 @@ impl Scenario {
     }
 
     fn read_one(&self, file: &TraceFile) -> Result<Trace, ScenarioError> {
+        let options = ReadOptions {
+            skip_bad: self.skip_bad,
+            ..ReadOptions::default()
+        };
         let read = match file {
-            TraceFile::Path(path) => trace::read(path),
+            TraceFile::Path(path) => trace::read_with(path, &options),
             TraceFile::Embedded(name) => {
                 trace::read_bytes(name, embedded::open(name).unwrap_or_default())
             }
@@ -304,18 +311,37 @@ impl Scenario {
         })
     }
 
+    /// Reads the traces that classes have of their own: one place for each class.
+    ///
+    /// # Errors
+    /// [`ScenarioError::Trace`].
+    pub fn read_class_traces(&self) -> Result<Vec<Option<Trace>>, ScenarioError> {
+        let own = |class: &ClassSpec| class.trace.as_ref().map(|file| self.read_one(file));
+        self.classes
+            .iter()
+            .map(|class| own(class).transpose())
+            .collect()
+    }
+
     /// Turns the trace, and those of the classes, into jobs.
     ///
     /// # Errors
     /// [`ScenarioError::Workload`], or [`ScenarioError::Trace`] for a class.
     pub fn build_workload(&self, trace: &Trace) -> Result<Workload, ScenarioError> {
-        let own = |class: &ClassSpec| class.trace.as_ref().map(|file| self.read_one(file));
-        let traces: Vec<Option<Trace>> = self
-            .classes
-            .iter()
-            .map(|class| own(class).transpose())
-            .collect::<Result<_, _>>()?;
-        let classes = self.classes.iter().zip(&traces);
+        self.build_workload_of(trace, &self.read_class_traces()?)
+    }
+
+    /// The same of traces that are read already: that of the scenario, and
+    /// those of [`Scenario::read_class_traces`].
+    ///
+    /// # Errors
+    /// [`ScenarioError::Workload`].
+    pub fn build_workload_of(
+        &self,
+        trace: &Trace,
+        class_traces: &[Option<Trace>],
+    ) -> Result<Workload, ScenarioError> {
+        let classes = self.classes.iter().zip(class_traces);
         let classes: Vec<ClassWork<'_>> = classes
             .map(|(class, trace)| ClassWork {
                 name: &class.name,
@@ -489,6 +515,7 @@ impl Scenario {
 
 struct Work {
     trace: String,
+    skip_bad: u64,
     begins_at: Timestamp,
     spec: WorkloadSpec,
     classes: Vec<ClassSpec>,
@@ -500,6 +527,7 @@ fn read_workload(fields: &mut Fields<'_>, place: &impl Fn(&str) -> TraceFile) ->
     if trace.as_ref().is_some_and(String::is_empty) {
         fields.problem("trace", "is empty; write the path of a trace");
     }
+    let skip_bad = fields.or("skip_bad", 0_u64);
     let begins_at = fields.or("begins_at", Timestamp::EPOCH);
     let start = fields.or("start", Duration::ZERO);
     let length = fields.optional::<Duration>("length");
@@ -524,6 +552,7 @@ fn read_workload(fields: &mut Fields<'_>, place: &impl Fn(&str) -> TraceFile) ->
         classes,
         sharing,
         trace: trace?,
+        skip_bad,
         begins_at,
         spec: WorkloadSpec {
             start_micros: micros_of(start),

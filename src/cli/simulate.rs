@@ -9,9 +9,10 @@ use windlass_policies::policy_file::{self, PolicyFile};
 use windlass_policies::presets;
 use windlass_simulator::scenario::{BUILT_IN, Scenario, ScenarioError, TraceFile};
 use windlass_simulator::score::{ClassScore, Score};
-use windlass_simulator::trace::{Trace, TraceKind};
+use windlass_simulator::trace::{ReadOptions, Trace, TraceKind};
 
 use super::Failure;
+use super::trace::{read_trace, tell_skipped};
 use crate::exit::Exit;
 use crate::simulation::{self, Candidate, Simulation, SimulationError};
 
@@ -40,9 +41,14 @@ pub(super) struct Simulate {
     #[arg(long = "policy", value_name = "FILE")]
     policies: Vec<String>,
 
-    /// A load to use instead of the scenario's
+    /// A load to use instead of the scenario's, in any format of `windlass trace`; - is standard input
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
+
+    /// Pass over so many malformed lines of each trace, and say so, before one is an error
+    /// [default: the scenario's workload.skip_bad]
+    #[arg(long, value_name = "N")]
+    skip_bad: Option<u64>,
 
     /// What the random numbers grow from [default: the scenario's]
     #[arg(long, value_name = "N")]
@@ -76,9 +82,25 @@ impl Simulate {
         if let Some(seed) = self.seed {
             scenario.seed = seed;
         }
-        let trace = scenario.read_trace()?;
+        if let Some(skip_bad) = self.skip_bad {
+            scenario.skip_bad = skip_bad;
+        }
+        let trace = match &self.trace {
+            Some(path) => {
+                let options = ReadOptions {
+                    skip_bad: scenario.skip_bad,
+                    ..ReadOptions::default()
+                };
+                read_trace(path, &options)?
+            }
+            None => scenario.read_trace()?,
+        };
+        let class_traces = scenario.read_class_traces()?;
+        for read in std::iter::once(&trace).chain(class_traces.iter().flatten()) {
+            tell_skipped(read.skipped())?;
+        }
         fit_service(&mut scenario, &trace)?;
-        let workload = scenario.build_workload(&trace)?;
+        let workload = scenario.build_workload_of(&trace, &class_traces)?;
         if let Some(folder) = &self.out {
             fs::create_dir_all(folder).map_err(|error| unwritable(folder, error))?;
         }

@@ -4,11 +4,10 @@ use serde::Deserialize;
 use serde_json::{Number, Value};
 use windlass_policies::units::Timestamp;
 
-use super::csv::{RateRows, check_order};
 use super::decimal::parse_whole;
 use super::lines::Lines;
-use super::stream::JobBlock;
-use super::{Classes, Interner, TraceError, TraceKind, parse_time, shown};
+use super::records::{Arrival, Records};
+use super::{TraceError, TraceKind, json_reason, parse_time, shown};
 
 /// One line. What else it holds is passed over.
 #[derive(Deserialize)]
@@ -25,133 +24,65 @@ struct Line {
 const EXPECTED: &str = "expected an object such as {\"arrival_s\": 1.5, \"service_s\": 20, \
                         \"class\": \"small\"} or {\"t_s\": 0, \"count\": 7}";
 
-#[derive(Default)]
-struct Reader {
-    rates: RateRows,
-    rate_rows: u64,
-    jobs: JobBlock,
-    // The time of the first job, where jobs have times of the calendar.
-    zero: Option<Timestamp>,
-}
-
 /// Reads all lines, and what time it was at the trace's zero.
 pub(super) fn read(lines: &mut Lines<'_>) -> Result<(TraceKind, Option<Timestamp>), TraceError> {
-    let mut reader = Reader::default();
-    let mut interner = Interner::new();
+    let mut records = Records::new();
     while lines.advance()? {
         let skipped = lines.skipped_count();
-        let read = reader.push(lines.current(), &mut interner, skipped);
-        if let Err(reason) = read {
+        if let Err(reason) = push(&mut records, lines.current(), skipped) {
             lines.refuse(lines.error(reason))?;
         }
     }
-    let Reader {
-        rates,
-        rate_rows,
-        jobs,
-        zero,
-    } = reader;
-    if jobs.is_empty() {
-        let empty = rate_rows == 0;
-        let kind = rates.finish().map_err(|reason| {
-            if empty {
-                lines.error(format!("the file is empty; {EXPECTED}"))
-            } else {
-                lines.error(reason)
-            }
-        })?;
-        return Ok((kind, None));
+    if records.is_empty() {
+        return Err(lines.error(format!("the file is empty; {EXPECTED}")));
     }
-    let kind = TraceKind::Jobs {
-        arrival_micros: jobs.arrival_micros,
-        service_micros: jobs.service_micros,
-        classes: Classes {
-            names: interner.names,
-            numbers: jobs.class_numbers,
-        },
-    };
-    Ok((kind, zero))
+    records.finish().map_err(|reason| lines.error(reason))
 }
 
-impl Reader {
-    fn push(&mut self, text: &[u8], interner: &mut Interner, skipped: u64) -> Result<(), String> {
-        let line: Line = serde_json::from_slice(text)
-            .map_err(|error| format!("{}: {error}; {EXPECTED}", shown(text)))?;
-        if let (Some(at), Some(count)) = (&line.t_s, &line.count) {
-            if !self.jobs.is_empty() {
-                return Err("a count among jobs; a trace has either".into());
-            }
-            let at = micros("t_s", at)?;
-            let text = count.to_string();
-            let count = parse_whole(text.as_bytes())
-                .map_err(|reason| format!("count {} {reason}", shown(text.as_bytes())))?;
-            self.rate_rows += 1;
-            return self.rates.push(at, count, skipped);
-        }
-        if self.rate_rows > 0 {
-            return Err(format!("{} among counts; {EXPECTED}", shown(text)));
-        }
-        let arrival = self.arrival(&line, text)?;
-        let service = line
-            .service_s
-            .as_ref()
-            .ok_or_else(|| format!("service_s is missing in {}", shown(text)))?;
-        let service = micros("service_s", service)?;
-        check_order(
-            self.jobs.arrival_micros.last().copied().unwrap_or(0),
-            arrival,
-        )?;
-        self.push_class(line.class.as_ref(), interner)?;
-        self.jobs.arrival_micros.push(arrival);
-        self.jobs.service_micros.push(service);
-        Ok(())
+fn push(records: &mut Records, text: &[u8], skipped: u64) -> Result<(), String> {
+    // Checked here, because an array would do for an object, field by field.
+    if !text.trim_ascii_start().starts_with(b"{") {
+        return Err(format!("{} is no object; {EXPECTED}", shown(text)));
     }
-
-    fn arrival(&mut self, line: &Line, text: &[u8]) -> Result<u64, String> {
-        if let Some(seconds) = &line.arrival_s {
-            if self.zero.is_some() {
-                return Err("arrival_s among lines with arrival; use one of them".into());
-            }
-            return micros("arrival_s", seconds);
-        }
-        let Some(at) = &line.arrival else {
-            return Err(format!(
-                "{} is neither a job nor a count; {EXPECTED}",
-                shown(text)
-            ));
-        };
-        if self.zero.is_none() && !self.jobs.is_empty() {
-            return Err("arrival among lines with arrival_s; use one of them".into());
-        }
-        let at = Timestamp::parse(at).map_err(|reason| format!("arrival: {reason}"))?;
-        let zero = *self.zero.get_or_insert(at);
-        at.micros().checked_sub(zero.micros()).ok_or_else(|| {
-            "arrival is before that of the first job; sort the jobs by arrival".to_owned()
-        })
+    let line: Line = serde_json::from_slice(text).map_err(|error| {
+        let reason = json_reason(&error);
+        let column = error.column();
+        format!("{}: {reason} at column {column}; {EXPECTED}", shown(text))
+    })?;
+    if let (Some(at), Some(count)) = (&line.t_s, &line.count) {
+        let at = micros("t_s", at)?;
+        let text = count.to_string();
+        let count = parse_whole(text.as_bytes())
+            .map_err(|reason| format!("count {} {reason}", shown(text.as_bytes())))?;
+        return records.push_count(at, count, skipped);
     }
-
-    /// A class is a text or a number; a line without one has the empty class,
-    /// if any line has one.
-    fn push_class(&mut self, class: Option<&Value>, interner: &mut Interner) -> Result<(), String> {
-        let name = match class {
-            None | Some(Value::Null) if self.jobs.class_numbers.is_empty() => return Ok(()),
-            None | Some(Value::Null) => String::new(),
-            Some(Value::String(name)) => name.clone(),
-            Some(Value::Number(number)) => number.to_string(),
-            Some(Value::Bool(_) | Value::Array(_) | Value::Object(_)) => {
-                return Err("class is neither a text nor a number".into());
-            }
-        };
-        let before = self.jobs.len() - self.jobs.class_numbers.len();
-        if before > 0 {
-            let none = interner.intern(b"")?;
-            self.jobs
-                .class_numbers
-                .extend(std::iter::repeat_n(none, before));
+    let arrival = arrival(&line, text)?;
+    let service = line
+        .service_s
+        .as_ref()
+        .ok_or_else(|| format!("service_s is missing in {}", shown(text)))?;
+    let service = micros("service_s", service)?;
+    let class = match line.class {
+        None | Some(Value::Null) => None,
+        Some(Value::String(name)) => Some(name),
+        Some(Value::Number(number)) => Some(number.to_string()),
+        Some(Value::Bool(_) | Value::Array(_) | Value::Object(_)) => {
+            return Err("class is neither a text nor a number".into());
         }
-        let number = interner.intern(name.as_bytes())?;
-        self.jobs.class_numbers.push(number);
-        Ok(())
+    };
+    records.push_job(&arrival, service, class.as_deref().map(str::as_bytes))
+}
+
+fn arrival(line: &Line, text: &[u8]) -> Result<Arrival, String> {
+    match (&line.arrival_s, &line.arrival) {
+        (Some(seconds), _) => micros("arrival_s", seconds).map(Arrival::Micros),
+        (None, Some(at)) => Timestamp::parse(at)
+            .map(Arrival::At)
+            .map_err(|reason| format!("arrival: {reason}")),
+        (None, None) => Err(format!(
+            "{} is neither a job nor a count; {EXPECTED}",
+            shown(text)
+        )),
     }
 }
 

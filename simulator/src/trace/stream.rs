@@ -5,7 +5,8 @@ use std::path::Path;
 use super::csv::{self, Announced, JobRows};
 use super::lines::Lines;
 use super::{
-    ReadOptions, Skipped, Trace, TraceError, TraceFormat, TraceKind, cache, open, read_with,
+    ReadOptions, Skipped, Trace, TraceError, TraceFormat, TraceKind, cache, format_of, open,
+    parquet, read_lines,
 };
 
 /// How many jobs a block has: two columns of it fit into the second cache.
@@ -63,39 +64,42 @@ impl JobStream<'static> {
     /// rates, which has no jobs.
     pub fn open(path: &Path, options: &ReadOptions) -> Result<Self, TraceError> {
         let name = path.display().to_string();
-        let format = options
-            .format
-            .unwrap_or_else(|| TraceFormat::of_name(&name));
-        let source = match format {
-            TraceFormat::Csv => {
-                let mut lines = Lines::owned(&name, open(path)?, options.skip_bad)?;
-                match csv::read_header(&mut lines)? {
-                    Announced::Jobs(columns) => {
-                        lines.allow_any_number();
-                        Source::Csv(lines, Box::new(JobRows::new(columns)))
-                    }
-                    Announced::Rates => return Err(no_jobs(&name)),
+        let mut file = open(path)?;
+        if parquet::is_file(&mut file, options) {
+            return Self::whole(&name, parquet::read_file(&name, file, options)?);
+        }
+        let mut lines = Lines::owned(&name, file, options.skip_bad)?;
+        let source = match format_of(&name, &mut lines, options)? {
+            TraceFormat::Csv => match csv::read_header(&mut lines)? {
+                Announced::Jobs(columns) => {
+                    lines.allow_any_number();
+                    Source::Csv(lines, Box::new(JobRows::new(columns)))
                 }
-            }
+                Announced::Rates => return Err(no_jobs(&name)),
+            },
             TraceFormat::Cache => {
-                let mut lines = Lines::owned(&name, open(path)?, options.skip_bad)?;
                 let reader = cache::Reader::new(&mut lines)?;
                 if !reader.has_jobs() {
                     return Err(no_jobs(&name));
                 }
                 Source::Cache(lines, Box::new(reader))
             }
-            TraceFormat::Swf
+            format @ (TraceFormat::Swf
             | TraceFormat::JsonLines
             | TraceFormat::Json
-            | TraceFormat::AccessLog => {
-                let trace = read_with(path, options)?;
-                if matches!(trace.kind(), TraceKind::Rate { .. }) {
-                    return Err(no_jobs(&name));
-                }
-                Source::Whole(Box::new(trace), 0)
+            | TraceFormat::Parquet
+            | TraceFormat::AccessLog) => {
+                return Self::whole(&name, read_lines(&name, lines, format, options)?);
             }
         };
+        Ok(Self { source })
+    }
+
+    fn whole(name: &str, trace: Trace) -> Result<Self, TraceError> {
+        if matches!(trace.kind(), TraceKind::Rate { .. }) {
+            return Err(no_jobs(name));
+        }
+        let source = Source::Whole(Box::new(trace), 0);
         Ok(Self { source })
     }
 }
