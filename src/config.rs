@@ -1,24 +1,42 @@
 //! The whole configuration file, to fleets that are checked and complete.
 //! `check` and `run` read it with the same code.
+//!
+//! Each provider's table is read in a file of its own.
 
+pub mod asg;
+pub mod ec2;
+#[cfg(test)]
+mod ec2_tests;
+pub mod process;
+mod simulated;
+pub mod workers;
+
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use windlass_policies::fields::{Document, Fields};
+use windlass_policies::model::Offering;
 use windlass_policies::policy::NamedPolicy;
 use windlass_policies::policy_file::{self, PolicyFile};
 use windlass_policies::presets;
 use windlass_policies::problems::Problems;
 use windlass_policies::signal::SignalSpec;
 use windlass_policies::spec::{
-    FleetParts, FleetSpec, PoliciesAt, assemble, override_signals, parse_fleet_name, read_drain,
-    read_interval, read_limits, read_mix, read_objective, read_policies, read_signals, read_spot,
+    Drain, FleetParts, FleetSpec, PoliciesAt, assemble, override_signals, parse_fleet_name,
+    read_drain, read_interval, read_limits, read_mix, read_objective, read_policies, read_spot,
 };
-use windlass_simulator::scenario::{BUILT_IN, Scenario};
+use windlass_simulator::scenario::BUILT_IN;
 
-use crate::chain;
+use crate::aws::settings::AwsSettings;
+use crate::sources::{self, SignalSource};
+pub use asg::AsgSettings;
+pub use ec2::Ec2Settings;
+pub use process::ProcessSettings;
+pub use simulated::Simulated;
+pub use workers::WorkersSettings;
 
 /// The configuration that is used when none is named: it runs as it stands.
 pub const EXAMPLE: &str = include_str!("../config.example.toml");
@@ -31,14 +49,13 @@ const DAY: Duration = Duration::from_hours(24);
 /// A month: long enough to look into what happened before the holidays.
 const KEEP_DEFAULT: Duration = Duration::from_hours(30 * 24);
 
-/// Beyond this a simulated minute is shorter than a cycle takes.
-const SPEED_MAX: u32 = 100_000;
-
 /// Everything a file says.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// Where history is written.
     pub store: StoreConfig,
+    /// How AWS is reached, if anything is there.
+    pub aws: AwsSettings,
     /// What is controlled, sorted by name; at least one.
     pub fleets: Vec<Fleet>,
 }
@@ -59,18 +76,78 @@ pub struct Fleet {
     pub spec: FleetSpec,
     /// What owns the instances.
     pub provider: Provider,
+    /// Where its signals are read, by name: all of them, or none if its
+    /// provider has them.
+    pub sources: BTreeMap<String, SignalSource>,
+}
+
+impl Fleet {
+    /// The key of each signal one of whose secrets cannot be looked up here and
+    /// now, and why. No mistake in the file: it may be checked elsewhere than
+    /// it is used, and a secret may come later. Until then the signal is absent.
+    pub fn missing_secrets(&self) -> Vec<(String, String)> {
+        let name = &self.spec.name;
+        let of_each = self.sources.iter().flat_map(|(signal, source)| {
+            let key = format!("fleet.{name}.signals.{signal}");
+            let missing = source.missing_secrets().into_iter();
+            missing.map(move |why| (key.clone(), why))
+        });
+        of_each.collect()
+    }
 }
 
 /// What owns a fleet's instances.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Provider {
     /// A cloud inside windlass.
-    Simulated {
-        /// The world.
-        scenario: Box<Scenario>,
-        /// How many times faster than real time it runs.
-        speed: u32,
-    },
+    Simulated(Simulated),
+    /// This machine, whose processes they are.
+    Process(ProcessSettings),
+    /// An existing Auto Scaling group.
+    Asg(AsgSettings),
+    /// EC2, where windlass launches and ends instances itself.
+    Ec2(Ec2Settings),
+}
+
+impl Provider {
+    /// What can be bought there; at least one.
+    pub fn offerings(&self) -> Vec<Offering> {
+        match self {
+            Self::Simulated(simulated) => simulated.scenario.all_offerings(),
+            Self::Process(settings) => vec![settings.offering()],
+            Self::Asg(settings) => vec![settings.offering()],
+            Self::Ec2(settings) => settings.offerings(),
+        }
+    }
+}
+
+/// The word for each provider, which its table is called after too.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Simulated,
+    Process,
+    Asg,
+    Ec2,
+}
+
+/// In the order in which they are listed to people.
+const KINDS: [(&str, Kind); 4] = [
+    ("simulated", Kind::Simulated),
+    ("process", Kind::Process),
+    ("asg", Kind::Asg),
+    ("ec2", Kind::Ec2),
+];
+
+impl Kind {
+    /// Reads the provider's own table.
+    fn read(self, table: &mut Fields<'_>, folder: &Path) -> Option<Provider> {
+        match self {
+            Self::Simulated => simulated::read(table, folder).map(Provider::Simulated),
+            Self::Process => process::read(table, folder).map(Provider::Process),
+            Self::Asg => asg::read(table).map(Provider::Asg),
+            Self::Ec2 => ec2::read(table, folder).map(Provider::Ec2),
+        }
+    }
 }
 
 /// Why there is no configuration.
@@ -125,6 +202,7 @@ impl Config {
     pub fn parse(text: &str, folder: &Path) -> Result<Self, Problems> {
         Document::parse(text)?.read(|fields| {
             let store = fields.table_or_empty("store", |store| Some(read_store(store, folder)));
+            let aws = AwsSettings::read(fields, folder);
             let fleets =
                 fields.named_tables("fleet", |name, fleet| read_fleet(fleet, name, folder));
             // A fleet that is there and wrong has been reported already.
@@ -139,11 +217,44 @@ impl Config {
                     format!("{what}; write at least one [fleet.NAME] table"),
                 );
             }
+            one_fleet_per_group(fields, &fleets);
             Some(Self {
                 store: store?,
+                aws,
                 fleets,
             })
         })
+    }
+}
+
+impl Config {
+    /// The Auto Scaling groups that fleets are in.
+    pub fn group_names(&self) -> impl Iterator<Item = &str> {
+        self.fleets
+            .iter()
+            .filter_map(|fleet| match &fleet.provider {
+                Provider::Asg(settings) => Some(settings.group.as_str()),
+                Provider::Simulated(_) | Provider::Process(_) | Provider::Ec2(_) => None,
+            })
+    }
+}
+
+/// Two fleets in one group would each take the other's instances for its own.
+fn one_fleet_per_group(fields: &mut Fields<'_>, fleets: &[Fleet]) {
+    let mut owners: BTreeMap<&str, &str> = BTreeMap::new();
+    for fleet in fleets {
+        let Provider::Asg(settings) = &fleet.provider else {
+            continue;
+        };
+        if let Some(owner) = owners.insert(&settings.group, &fleet.spec.name) {
+            fields.problem_at(
+                format!("fleet.{}.asg.group", fleet.spec.name),
+                format!(
+                    "is the group of [fleet.{owner}] too; a group can be one fleet's only, so name \
+                     another"
+                ),
+            );
+        }
     }
 }
 
@@ -170,7 +281,7 @@ fn read_fleet(fleet: &mut Fields<'_>, name: &str, folder: &Path) -> Option<Fleet
     }
     let provider = read_provider(fleet, folder);
     let interval = read_interval(fleet);
-    let declared = read_signals(fleet);
+    let (declared, sources) = sources::read_signals(fleet, folder);
     let source = read_policy_source(fleet, &declared, folder);
     let limits = read_limits(fleet);
     let mix = read_mix(fleet);
@@ -178,11 +289,11 @@ fn read_fleet(fleet: &mut Fields<'_>, name: &str, folder: &Path) -> Option<Fleet
     let drain = read_drain(fleet);
     let objective = read_objective(fleet);
     let (provider, source) = (provider?, source?);
-    let Provider::Simulated { scenario, .. } = &provider;
+    refuse_endless_drains(fleet, &provider, drain);
     let parts = FleetParts {
         name: named.ok()?,
         interval,
-        offerings: scenario.all_offerings(),
+        offerings: provider.offerings(),
         signals: source.signals,
         policies: source.policies,
         policies_at: source.at,
@@ -192,46 +303,55 @@ fn read_fleet(fleet: &mut Fields<'_>, name: &str, folder: &Path) -> Option<Fleet
         drain,
         objective,
     };
-    let spec = assemble(fleet, parts)?;
-    Some(Fleet { spec, provider })
+    let spec = assemble(fleet, parts);
+    let sources = match (&provider, &spec) {
+        (Provider::Simulated(_), _) => sources.for_simulated(fleet),
+        (Provider::Process(_) | Provider::Asg(_) | Provider::Ec2(_), Some(spec)) => {
+            sources.for_real(fleet, spec)
+        }
+        // Which signals it would have is not known.
+        (Provider::Process(_) | Provider::Asg(_) | Provider::Ec2(_), None) => None,
+    };
+    Some(Fleet {
+        spec: spec?,
+        provider,
+        sources: sources?,
+    })
 }
 
-/// What owns the instances; without a word for it the rest of the fleet is
-/// still looked at.
+/// A fleet whose workers are never heard of can only end an instance when its
+/// drain deadline has passed.
+fn refuse_endless_drains(fleet: &mut Fields<'_>, provider: &Provider, drain: Drain) {
+    let silent = match provider {
+        Provider::Ec2(settings) => settings.workers == WorkersSettings::None,
+        Provider::Simulated(_) | Provider::Process(_) | Provider::Asg(_) => false,
+    };
+    if silent && drain.deadline.is_none() {
+        let path = format!("{}.deadline", fleet.path_of("drain"));
+        fleet.problem_at(
+            path,
+            "missing; with workers = \"none\" nobody says that a worker is idle, so an instance is \
+             only ever ended past its deadline",
+        );
+    }
+}
+
+/// What owns the instances. The table of another provider is a mistake; if the
+/// provider is not known, every table that is there is looked at.
 fn read_provider(fleet: &mut Fields<'_>, folder: &Path) -> Option<Provider> {
-    #[derive(Clone, Copy)]
-    enum Kind {
-        Simulated,
-    }
-    let kind = fleet.required_word("provider", &[("simulated", Kind::Simulated)]);
-    let simulated = fleet.table_or_empty("simulated", |simulated| {
-        let what = "a scenario file, or one that is built in, such as \"builtin:web-week\"";
-        let scenario = simulated.required::<String>("scenario", what);
-        let speed = simulated.or_within("speed", 1, 1..=SPEED_MAX);
-        let name = scenario?;
-        if name.is_empty() {
-            simulated.problem("scenario", format!("is empty; write {what}"));
-            return None;
+    let kind = fleet.required_word("provider", &KINDS);
+    let mut provider = None;
+    for (word, of) in KINDS {
+        if kind == Some(of) {
+            provider = fleet.table_or_empty(word, |table| of.read(table, folder));
+        } else if kind.is_none() {
+            let _looked_at = fleet.table(word, |table| of.read(table, folder));
+        } else if fleet.raw(word).is_some() {
+            let message = format!("belongs to provider = \"{word}\"; remove it, or write that");
+            fleet.problem(word, message);
         }
-        let opened = if name.starts_with(BUILT_IN) {
-            Scenario::open(&name)
-        } else {
-            Scenario::open_file(&folder.join(&name))
-        };
-        match opened {
-            Ok(scenario) => Some(Provider::Simulated {
-                scenario: Box::new(scenario),
-                speed,
-            }),
-            Err(error) => {
-                simulated.problem("scenario", chain(&error).to_string());
-                None
-            }
-        }
-    });
-    match kind? {
-        Kind::Simulated => simulated,
     }
+    provider
 }
 
 /// A fleet's policies and signals, wherever they stand.

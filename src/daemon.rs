@@ -6,7 +6,7 @@
 //! A stop waits for the cycle in hand.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,19 +17,19 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, info, warn};
 
 use windlass_policies::memory::Memory;
-use windlass_policies::model::{Action, Epoch, FleetError, Outcome, Reason};
+use windlass_policies::model::{FleetError, Outcome, Reason};
 use windlass_policies::policy::{Policy, Until};
 use windlass_policies::ports::{Clock, FleetProvider, MetricSource, Record, Store, StoreError};
 use windlass_policies::reconcile::{Cycle, Mode, Ports, reconcile};
 use windlass_policies::spec::FleetSpec;
 use windlass_policies::units::Timestamp;
-use windlass_simulator::scenario::{Scenario, ScenarioError};
 
 use crate::chain;
 use crate::clock;
-use crate::config::{Config, Fleet, Provider};
-use crate::fleets::simulated::{CloudError, SimulatedFleet};
+use crate::config::{Config, Fleet};
+use crate::fleets::{AnyFleet, AnyMetrics, FleetOpenError, Opening, Shared};
 use crate::schedule::{Scheduler, Wake};
+use crate::sources::{SharedError, SharedSources};
 use crate::store::{OpenError, SqliteStore};
 
 /// Why the daemon could not start, or could not go on.
@@ -41,34 +41,28 @@ pub enum DaemonError {
     /// The store cannot be read.
     #[error("cannot go on from what was written")]
     Tail(#[from] StoreError),
-    /// The simulated world cannot be made.
-    #[error("cannot simulate the fleet `{fleet}`")]
-    Scenario {
+    /// What owns a fleet's instances cannot be used.
+    #[error("cannot use the provider of the fleet `{fleet}`")]
+    Fleet {
         /// Which fleet.
         fleet: String,
         /// Why.
         #[source]
-        source: ScenarioError,
-    },
-    /// The simulated cloud cannot be opened.
-    #[error("cannot simulate the fleet `{fleet}`")]
-    Cloud {
-        /// Which fleet.
-        fleet: String,
-        /// Why.
-        #[source]
-        source: CloudError,
+        source: FleetOpenError,
     },
     /// The system would not start a runtime, or tell us of signals.
     #[error("cannot start the daemon")]
     System(#[source] std::io::Error),
+    /// What all sources share cannot be used.
+    #[error("cannot read signals")]
+    Sources(#[from] SharedError),
     /// The scheduler would not start.
     #[error("cannot schedule upkeep and nudges")]
     Scheduler(#[from] tokio_cron_scheduler::JobSchedulerError),
 }
 
-/// Controls the fleets of `config` until SIGINT, SIGTERM, or, with `once`,
-/// after one cycle each. Says whether it was asked to stop or taken over.
+/// Controls the fleets of `config` until SIGINT or SIGTERM; with `once`, until
+/// each fleet has decided in earnest once, or has tried to. Says why it ended.
 ///
 /// # Errors
 /// If it cannot start. What goes wrong later is logged, and it goes on.
@@ -85,13 +79,24 @@ pub fn run(config: &Config, mode: Mode, once: bool) -> Result<End, DaemonError> 
     };
     let store = Rc::new(SqliteStore::open(&config.store.path, clock::now())?);
     info!(store = %config.store.path.display(), epoch = store.epoch().0, fleets = config.fleets.len(), "started");
-    let mut controlled = Vec::new();
-    for fleet in &config.fleets {
-        controlled.push(Controlled::open(fleet, &config.store.path, &store)?);
+    let end = LocalSet::new().block_on(&runtime, async {
+        let shared = Shared::new(config);
+        let sources = SharedSources::open(config, &shared).await?;
+        let mut controlled = Vec::new();
+        for fleet in &config.fleets {
+            let path = &config.store.path;
+            controlled.push(Controlled::open(fleet, path, &store, &shared, &sources).await?);
+        }
+        control(config, store, controlled, signals, mode, once).await
+    })?;
+    match end {
+        End::CutShort => {
+            // What runs beside the loop is not waited for either.
+            runtime.shutdown_background();
+            warn!("stopped at once, with a cycle in hand; the next start settles what came of it");
+        }
+        End::Asked | End::TakenOver => info!("stopped"),
     }
-    let control = control(config, store, controlled, signals, mode, once);
-    let end = LocalSet::new().block_on(&runtime, control)?;
-    info!("stopped");
     Ok(end)
 }
 
@@ -99,29 +104,49 @@ pub fn run(config: &Config, mode: Mode, once: bool) -> Result<End, DaemonError> 
 struct Controlled {
     spec: FleetSpec,
     memory: Memory,
-    cloud: SimulatedFleet,
-    speed: u32,
+    fleet: AnyFleet,
+    metrics: AnyMetrics,
     nudge: Arc<Notify>,
 }
 
 impl Controlled {
-    fn open(fleet: &Fleet, store_path: &Path, store: &SqliteStore) -> Result<Self, DaemonError> {
-        let name = &fleet.spec.name;
-        let tail = store.tail(name)?;
-        let memory = Memory::rebuild(&fleet.spec, store.store_id(), store.epoch(), &tail);
+    async fn open(
+        fleet: &Fleet,
+        store_path: &Path,
+        store: &SqliteStore,
+        shared: &Shared,
+        sources: &SharedSources,
+    ) -> Result<Self, DaemonError> {
+        let spec = fleet.spec.clone();
+        for (signal, why) in fleet.missing_secrets() {
+            warn!(fleet = %spec.name, %signal, %why, "a signal stays absent without its secret");
+        }
+        let tail = store.tail(&spec.name)?;
+        let memory = Memory::rebuild(&spec, store.store_id(), store.epoch(), &tail);
         let latest = latest(&tail);
         if let Some(at) = latest {
-            info!(fleet = %name, cycle = memory.cycle, %at, "going on from what was written");
+            info!(fleet = %spec.name, cycle = memory.cycle, %at, "going on from what was written");
         }
-        let Provider::Simulated { scenario, speed } = &fleet.provider;
-        let cloud = open_cloud(fleet, scenario, *speed, store_path, latest, store.epoch())?;
-        let spec = fleet.spec.clone();
+        let nudge = Arc::new(Notify::new());
+        let opening = Opening {
+            store_path,
+            store_id: store.store_id(),
+            epoch: store.epoch(),
+            latest,
+            shared,
+            nudge: &nudge,
+        };
+        let failed = |source| DaemonError::Fleet {
+            fleet: spec.name.clone(),
+            source,
+        };
+        let opened = AnyFleet::open(fleet, opening).await.map_err(failed)?;
         Ok(Self {
+            metrics: opened.metrics(fleet, sources),
             spec,
             memory,
-            cloud,
-            speed: *speed,
-            nudge: Arc::new(Notify::new()),
+            fleet: opened,
+            nudge,
         })
     }
 
@@ -134,15 +159,15 @@ impl Controlled {
         stop: watch::Receiver<bool>,
     ) -> End {
         let ports = Ports {
-            clock: &self.cloud,
-            metrics: &self.cloud,
-            provider: &self.cloud,
+            clock: &self.fleet,
+            metrics: &self.metrics,
+            provider: &self.fleet,
             store: &*store,
         };
         let fleet = Loop {
             spec: &self.spec,
             mode,
-            speed: self.speed,
+            speed: self.fleet.speed(),
             once,
             nudge: &self.nudge,
             stop,
@@ -153,7 +178,7 @@ impl Controlled {
     /// When its schedules open or close a window. A fleet that lives faster
     /// than the clock on the wall is not woken by that.
     fn wakes(&self) -> Vec<Wake> {
-        if self.speed != 1 {
+        if self.fleet.speed() != 1 {
             return Vec::new();
         }
         let schedules = self
@@ -196,40 +221,6 @@ fn latest(tail: &[Record]) -> Option<Timestamp> {
     times.max()
 }
 
-fn open_cloud(
-    fleet: &Fleet,
-    scenario: &Scenario,
-    speed: u32,
-    store_path: &Path,
-    latest: Option<Timestamp>,
-    epoch: Epoch,
-) -> Result<SimulatedFleet, DaemonError> {
-    let name = &fleet.spec.name;
-    let failed = |source| DaemonError::Scenario {
-        fleet: name.clone(),
-        source,
-    };
-    let trace = scenario.read_trace().map_err(failed)?;
-    let workload = scenario.build_workload(&trace).map_err(failed)?;
-    let world = scenario
-        .world(name, &workload, &fleet.spec.signals, true)
-        .map_err(failed)?;
-    let path = cloud_path(store_path, name);
-    let world_name = scenario.fingerprint();
-    SimulatedFleet::open(&path, &world_name, world, speed, latest, epoch).map_err(|source| {
-        DaemonError::Cloud {
-            fleet: name.clone(),
-            source,
-        }
-    })
-}
-
-/// Where the simulated cloud of `fleet` keeps itself: beside the store.
-fn cloud_path(store: &Path, fleet: &str) -> PathBuf {
-    let stem = store.file_stem().unwrap_or_default().to_string_lossy();
-    store.with_file_name(format!("{stem}.{fleet}.cloud.db"))
-}
-
 async fn control(
     config: &Config,
     store: Rc<SqliteStore>,
@@ -252,7 +243,7 @@ async fn control(
             (name, tokio::task::spawn_local(task))
         })
         .collect();
-    tokio::task::spawn_local(async move {
+    let asked_twice = async move {
         signals.wait().await;
         info!("stopping after the cycle in hand");
         // Nobody listens any more if all loops have ended.
@@ -260,16 +251,23 @@ async fn control(
         // Whoever asks a second time does not want to wait: the store and the
         // provider bear a crash at any point.
         signals.wait().await;
-        std::process::abort();
-    });
-    let mut end = End::Asked;
-    for (name, task) in loops {
-        match task.await {
-            Ok(End::Asked) => debug!(fleet = %name, "its loop has ended"),
-            Ok(End::TakenOver) => end = End::TakenOver,
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
+    };
+    let all_ended = async {
+        let mut end = End::Asked;
+        for (name, task) in loops {
+            match task.await {
+                Ok(End::TakenOver) => end = End::TakenOver,
+                Ok(End::Asked | End::CutShort) => debug!(fleet = %name, "its loop has ended"),
+                Err(error) => std::panic::resume_unwind(error.into_panic()),
+            }
         }
-    }
+        end
+    };
+    let end = tokio::select! {
+        biased;
+        end = all_ended => end,
+        () = asked_twice => return Ok(End::CutShort),
+    };
     pruning.abort();
     scheduler.stop().await;
     Ok(end)
@@ -333,7 +331,7 @@ pub struct Loop<'a> {
     /// How much faster than real time the fleet's own clock runs; 1 but for
     /// simulated fleets.
     pub speed: u32,
-    /// Whether to stop after one cycle.
+    /// Whether to stop after the first cycle that may change something.
     pub once: bool,
     /// Makes the next cycle come at once.
     pub nudge: &'a Notify,
@@ -348,6 +346,8 @@ pub enum End {
     Asked,
     /// Another daemon has taken the fleet over.
     TakenOver,
+    /// It was asked to stop a second time, and a cycle was cut short.
+    CutShort,
 }
 
 impl Loop<'_> {
@@ -361,6 +361,7 @@ impl Loop<'_> {
     {
         let interval = self.real_interval();
         let mut due = Instant::now();
+        let mut left = self.spec.limits.observe_cycles.max(1);
         loop {
             match reconcile(self.spec, self.mode, memory, ports).await {
                 Ok(cycle) => {
@@ -376,7 +377,10 @@ impl Loop<'_> {
                     "nothing is changed until the store takes records again"
                 ),
             }
-            if self.once || *self.stop.borrow() {
+            // After a start, cycles only observe until there were enough: a
+            // single one would never change anything.
+            left = left.saturating_sub(1);
+            if (self.once && left == 0) || *self.stop.borrow() {
                 return End::Asked;
             }
             due = next_due(due, interval, Instant::now());
@@ -403,23 +407,24 @@ fn next_due(due: Instant, interval: Duration, now: Instant) -> Instant {
 
 fn taken_over(cycle: &Cycle) -> bool {
     let stale = Outcome::Failed(FleetError::StaleEpoch);
-    cycle.done.iter().any(|(_, outcome)| *outcome == stale)
+    // Some providers refuse even to show a fleet to an older writer.
+    cycle.seen.fleet == Err(FleetError::StaleEpoch)
+        || cycle.done.iter().any(|(_, outcome)| *outcome == stale)
 }
 
 /// One line for the decision, and one for each action that failed.
 fn report(fleet: &str, cycle: &Cycle) {
     let decision = &cycle.decision;
-    let (launched, ended) =
-        cycle
-            .done
-            .iter()
-            .fold((0, 0), |sum, (action, outcome)| match (action, outcome) {
-                (Action::Launch { .. }, Outcome::Launched { instances }) => {
-                    (sum.0 + instances.len(), sum.1)
-                }
-                (Action::Terminate { .. }, Outcome::Terminated) => (sum.0, sum.1 + 1),
-                _ => sum,
-            });
+    let granted = cycle
+        .done
+        .iter()
+        .filter_map(|(_, outcome)| outcome.granted());
+    let launched = granted.fold(0, u32::saturating_add);
+    let ended = cycle
+        .done
+        .iter()
+        .filter(|(_, outcome)| *outcome == Outcome::Terminated)
+        .count();
     info!(
         fleet,
         cycle = decision.cycle,
@@ -432,6 +437,9 @@ fn report(fleet: &str, cycle: &Cycle) {
         why = %decision.summary(),
         "decided"
     );
+    for reason in &cycle.elsewhere {
+        info!(fleet, cycle = decision.cycle, why = %reason, "bought elsewhere");
+    }
     for reason in &decision.reasons {
         if let Reason::Refused { violations } = reason {
             error!(

@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-/// How the program ended. The numbers are those of BSD's `sysexits.h`.
+/// How the program ended. Most numbers are those of
+/// BSD's `sysexits.h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
     /// 0: it did what was asked.
@@ -18,6 +19,9 @@ pub enum Exit {
     Unavailable,
     /// 70: a bug in windlass.
     Internal,
+    /// 130: it was told to stop a second time, and did at once; what shells
+    /// say of a program that Ctrl-C ended.
+    CutShort,
 }
 
 impl Exit {
@@ -30,6 +34,7 @@ impl Exit {
             Self::NoInput => 66,
             Self::Unavailable => 69,
             Self::Internal => 70,
+            Self::CutShort => 130,
         }
     }
 }

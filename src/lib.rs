@@ -7,6 +7,7 @@
 use std::error::Error;
 use std::fmt;
 
+pub mod aws;
 pub mod bench;
 pub mod cli;
 pub mod clock;
@@ -15,9 +16,11 @@ pub mod daemon;
 pub mod exit;
 pub mod fleets;
 pub mod logging;
+pub mod prices;
 pub mod replay;
 pub mod schedule;
 pub mod simulation;
+pub mod sources;
 pub mod store;
 
 /// An error with all its causes in one line, for logs and messages:

@@ -1,25 +1,31 @@
 //! Runs policies through a scenario, one per core at a time, and says how far
 //! they are.
 
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
+mod files;
+mod rows;
+
+use std::io::{self, Write};
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use windlass_policies::model::{Action, Outcome};
 use windlass_policies::policy::NamedPolicy;
 use windlass_policies::ports::StoreError;
-use windlass_policies::reconcile::Cycle;
 use windlass_policies::signal::SignalSpec;
-use windlass_policies::units::{MICROS_PER_SEC, Timestamp, micros_of};
+use windlass_policies::units::{MICROS_PER_SEC, micros_of};
+use windlass_simulator::elasticity::{Demand, Elasticity};
 use windlass_simulator::engine;
+use windlass_simulator::report::{Course, Recorder, WaitPrices};
 use windlass_simulator::scenario::{Scenario, ScenarioError};
 use windlass_simulator::score::{Label, Score};
 use windlass_simulator::workload::Workload;
+
+pub use files::{FileFormat, Out};
+
+use files::Files;
 
 /// How long a run may take before it says how far it is, and how often then.
 const PROGRESS: Duration = Duration::from_secs(1);
@@ -32,7 +38,18 @@ pub struct Simulation<'a> {
     /// The load.
     pub workload: &'a Workload,
     /// Where each run's course is written; nowhere if not given.
-    pub out: Option<&'a Path>,
+    pub out: Option<Out<'a>>,
+    /// Whether courses are kept for a report.
+    pub report: bool,
+}
+
+/// What a run came to, and how it went if that was to be kept.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Finished {
+    /// What it came to.
+    pub score: Score,
+    /// How it went.
+    pub course: Option<Course>,
 }
 
 /// A policy to try.
@@ -66,7 +83,7 @@ pub enum SimulationError {
     Store(#[from] StoreError),
 }
 
-/// The scores of `candidates`, in their order. Uses all cores; says on standard
+/// What `candidates` come to, in their order. Uses all cores; says on standard
 /// error how far it is once that takes longer than a second.
 ///
 /// # Errors
@@ -74,8 +91,9 @@ pub enum SimulationError {
 pub fn run(
     simulation: Simulation<'_>,
     candidates: &[Candidate],
-) -> Result<Vec<Score>, SimulationError> {
+) -> Result<Vec<Finished>, SimulationError> {
     let started = Instant::now();
+    let demand = demand(simulation);
     let next = AtomicUsize::new(0);
     let done_micros = AtomicU64::new(0);
     let results = Mutex::new(Vec::new());
@@ -87,17 +105,18 @@ pub fn run(
         for _ in 0..threads {
             let ended = ended.clone();
             let (next, done_micros, results) = (&next, &done_micros, &results);
+            let demand = &demand;
             scope.spawn(move || {
                 loop {
                     let index = next.fetch_add(1, Ordering::Relaxed);
                     let Some(candidate) = candidates.get(index) else {
                         break;
                     };
-                    let score = run_one(simulation, candidate, done_micros);
+                    let finished = run_one(simulation, candidate, demand, done_micros);
                     results
                         .lock()
                         .expect("no thread panics with it")
-                        .push((index, score));
+                        .push((index, finished));
                 }
                 drop(ended);
             });
@@ -119,7 +138,7 @@ pub fn run(
     }
     let mut results = results.into_inner().expect("no thread panics with it");
     results.sort_by_key(|(index, _)| *index);
-    results.into_iter().map(|(_, score)| score).collect()
+    results.into_iter().map(|(_, finished)| finished).collect()
 }
 
 /// The scores as a JSON array, with a line break at the end.
@@ -129,32 +148,59 @@ pub fn to_json(scores: &[Score]) -> String {
     json
 }
 
+/// What the load demands, of instances of the first offering.
+fn demand(
+    Simulation {
+        scenario, workload, ..
+    }: Simulation<'_>,
+) -> Demand {
+    let offerings = scenario.all_offerings();
+    let slots = offerings.first().map_or(1, |offering| offering.slots);
+    let interval = micros_of(scenario.interval);
+    Demand::of(&workload.jobs, workload.length_micros, interval, slots)
+}
+
 fn run_one(
     simulation: Simulation<'_>,
     candidate: &Candidate,
+    demand: &Demand,
     done_micros: &AtomicU64,
-) -> Result<Score, SimulationError> {
+) -> Result<Finished, SimulationError> {
     let Simulation {
         scenario,
         workload,
         out,
+        report,
     } = simulation;
     let spec = scenario.fleet_spec(candidate.policies.clone(), candidate.signals.clone());
-    let world = scenario.world(&spec.name, workload, &spec.signals, false)?;
-    let begins_at = world.now();
-    let end = begins_at + Duration::from_micros(workload.length_micros);
+    let mut world_spec = scenario.world_spec(&spec.name, workload, &spec.signals, false);
+    world_spec.server.journal = out.is_some_and(|out| out.jobs.is_some());
+    let world = scenario.build_world(world_spec)?;
+    let end = world.now() + Duration::from_micros(workload.length_micros);
     let step = micros_of(spec.interval);
-    let mut course = out
-        .map(|folder| Course::create(folder, &candidate.name, begins_at))
+    let mut files = out
+        .map(|out| Files::create(out, &candidate.name))
         .transpose()?;
-    let summary = engine::run(&spec, world, end, |cycle| {
+    let mut recorder = report.then(|| Recorder::new(workload.length_micros, step));
+    if let Some(recorder) = &mut recorder {
+        recorder.note_view(&world.view());
+    }
+    let mut world = engine::observe(&spec, world, end, |cycle, world| {
         done_micros.fetch_add(step, Ordering::Relaxed);
-        if let Some(course) = &mut course {
-            course.write(cycle);
+        // Looking takes time, so only those look who show it to somebody.
+        if files.is_none() && recorder.is_none() {
+            return;
+        }
+        let view = world.view();
+        if let Some(files) = &mut files {
+            files.note(cycle, &view, world);
+        }
+        if let Some(recorder) = &mut recorder {
+            recorder.note(cycle, &view);
         }
     })?;
-    if let Some(course) = course {
-        course.finish()?;
+    if let Some(files) = files {
+        files.finish(&mut world)?;
     }
     let label = Label {
         scenario: scenario.name.clone(),
@@ -163,12 +209,29 @@ fn run_one(
         seed: scenario.seed,
     };
     let prices = scenario.class_prices();
-    Ok(Score::of_classes(
-        label,
-        &summary,
-        scenario.objective,
-        &prices,
-    ))
+    let mut score = Score::of_classes(label, &world.summary(), scenario.objective, &prices);
+    score.elasticity = Some(Elasticity::of(demand, &world));
+    let course = recorder.map(|recorder| {
+        let prices = wait_prices(simulation);
+        recorder.finish(&world, workload, &prices, &score)
+    });
+    Ok(Finished { score, course })
+}
+
+fn wait_prices(
+    Simulation {
+        scenario, workload, ..
+    }: Simulation<'_>,
+) -> WaitPrices {
+    let usual = scenario.objective.usd_per_job_hour_waiting;
+    let own = scenario.class_prices();
+    let classes = workload.classes.as_ref();
+    let classes = classes.map_or(&[][..], |classes| classes.classes());
+    let price = |name: &String| own.get(name).copied().unwrap_or(usual);
+    WaitPrices {
+        usual,
+        classes: classes.iter().map(|class| price(&class.name)).collect(),
+    }
 }
 
 fn tell_progress(elapsed: Duration, done: u64, all: u64) {
@@ -185,88 +248,4 @@ fn tell_progress(elapsed: Duration, done: u64, all: u64) {
 /// A line for whoever waits; if nobody reads it, that is all right.
 fn note(text: &str) {
     let _ = writeln!(io::stderr().lock(), "windlass: {text}");
-}
-
-/// A run's course: one line of CSV per cycle.
-struct Course {
-    path: PathBuf,
-    begins_at: Timestamp,
-    file: BufWriter<File>,
-    /// The first write that failed; told at the end.
-    failed: Option<io::Error>,
-}
-
-impl Course {
-    fn create(folder: &Path, name: &str, begins_at: Timestamp) -> Result<Self, SimulationError> {
-        let path = folder.join(format!("{name}.ticks.csv"));
-        let file = File::create(&path).map_err(|source| SimulationError::Write {
-            path: path.clone(),
-            source,
-        })?;
-        let mut course = Self {
-            path,
-            begins_at,
-            file: BufWriter::new(file),
-            failed: None,
-        };
-        course.line("t_s,cycle,current,wish,target,launched,ended,readings,why");
-        Ok(course)
-    }
-
-    fn write(&mut self, cycle: &Cycle) {
-        let decision = &cycle.decision;
-        let size = |count: Option<u32>| count.map_or(String::new(), |count| count.to_string());
-        let launched: usize = cycle
-            .done
-            .iter()
-            .map(|(_, outcome)| match outcome {
-                Outcome::Launched { instances } => instances.len(),
-                _ => 0,
-            })
-            .sum();
-        let ended = cycle
-            .done
-            .iter()
-            .filter(|(action, _)| matches!(action, Action::Terminate { .. }));
-        let readings: Vec<String> = cycle
-            .seen
-            .readings
-            .iter()
-            .map(|(name, reading)| format!("{name}={reading}"))
-            .collect();
-        let secs = micros_of(decision.at.since(self.begins_at)) / MICROS_PER_SEC;
-        let line = format!(
-            "{secs},{},{},{},{},{launched},{},{},{}",
-            decision.cycle,
-            size(decision.current),
-            size(decision.wish),
-            size(decision.target),
-            ended.count(),
-            quoted(&readings.join(" ")),
-            quoted(&decision.summary())
-        );
-        self.line(&line);
-    }
-
-    fn line(&mut self, line: &str) {
-        if self.failed.is_none() {
-            self.failed = writeln!(self.file, "{line}").err();
-        }
-    }
-
-    fn finish(mut self) -> Result<(), SimulationError> {
-        let flushed = self.file.flush().err();
-        match self.failed.or(flushed) {
-            None => Ok(()),
-            Some(source) => Err(SimulationError::Write {
-                path: self.path,
-                source,
-            }),
-        }
-    }
-}
-
-/// A field of CSV: in quotes, quotes doubled.
-fn quoted(text: &str) -> String {
-    format!("\"{}\"", text.replace('"', "\"\""))
 }

@@ -129,6 +129,48 @@ fn scenarios_are_simulated() {
 }
 
 #[test]
+fn tables_tell_more_where_more_can_happen() {
+    let desk = Desk::new();
+    let traces = Path::new(env!("CARGO_MANIFEST_DIR")).join("simulator/traces");
+    let text = "[workload]\ntrace = \"TRACES/call_centre_feb99_fortnight.jobs.csv.gz\"\n\
+        length = \"1d\"\n[workload.class.other]\npriority = 1\n[workload.class.batch]\n\
+        trace = \"TRACES/ci_abb_iofrol_2016.jobs.csv.gz\"\n[cloud]\n\
+        boot = { distribution = \"constant\", value = \"60s\" }\n[[cloud.offering]]\n\
+        name = \"spot\"\nmarket = \"spot\"\nusd_per_hour = 0.03\n\
+        interruption = { every = \"1h\" }\n[[cloud.offering]]\nname = \"reserved\"\n\
+        usd_per_hour = 0.1\nprepaid = 1\nprepaid_usd_per_hour = 0.06\n[cloud.faults]\n\
+        lifetime = \"2h\"\nlaunch_requests = { size = 5, per_sec = 2 }\n[fleet]\nmax = 20\n";
+    let text = text.replace("TRACES", &traces.display().to_string());
+    desk.write("rich.toml", text);
+    let table = desk.output("simulate --scenario rich.toml --policy builtin:queue-backlog");
+    for word in [
+        "interrupted  died  redone  throttled  prepaid $",
+        "policy         class",
+        "queue-backlog  batch",
+        "queue-backlog  other",
+    ] {
+        assert!(table.contains(word), "{word}:\n{table}");
+    }
+    assert!(
+        !table.contains("no capacity"),
+        "it never runs out:\n{table}"
+    );
+    let json =
+        desk.output("simulate --scenario rich.toml --policy builtin:queue-backlog --format json");
+    for key in [
+        "interrupted",
+        "died",
+        "calls_throttled",
+        "prepaid_usd",
+        "classes",
+    ] {
+        assert!(json.contains(&format!("\"{key}\": ")), "{key}:\n{json}");
+    }
+    assert!(json.contains("\"prepaid_usd\": 1.44"), "{json}");
+    assert!(!json.contains("warm_pool_usd"), "{json}");
+}
+
+#[test]
 fn a_simulation_leaves_its_course_in_a_folder_and_repeats_to_the_byte() {
     let desk = Desk::new();
     desk.write_scenario("supercomputer", "6h");
@@ -185,6 +227,7 @@ scenario = "builtin:web-week"
 [fleet.web.limits]
 max = 30
 max_usd_per_hour = 6.0
+observe_cycles = 1
 
 [[fleet.web.policy]]
 kind = "queue_backlog"
@@ -273,9 +316,7 @@ fn a_cycle_is_logged_explained_and_replayed() {
     let desk = Desk::new();
     // Nothing becomes ready within the milliseconds that this takes.
     let rules = "kind = \"fixed\"\ninstances = 12";
-    let fleets = FLEETS
-        .replace("kind = \"queue_backlog\"\njobs_per_instance = 3", rules)
-        .replace("max = 30", "max = 30\nobserve_cycles = 1");
+    let fleets = FLEETS.replace("kind = \"queue_backlog\"\njobs_per_instance = 3", rules);
     desk.write("fleets.toml", fleets);
     let told = desk.session(&[
         "run --config fleets.toml --once --dry-run --log human",

@@ -366,16 +366,36 @@ fn whole_tables_are_missed_too() {
     ]));
 }
 
+/// Keys that cannot stand in the example, all of whose fleets are simulated,
+/// and the page that shows them.
+const ELSEWHERE: [(&str, &str); 5] = [
+    ("aws", "docs/configuration.md"),
+    ("fleet.*.asg", "docs/configuration.md"),
+    ("fleet.*.ec2", "docs/configuration.md"),
+    ("fleet.*.process", "docs/configuration.md"),
+    ("fleet.*.signals.*.source", "docs/sources.md"),
+];
+
 /// A key that no reader knows brings up the keys it knows: what it tells must
-/// be in the example.
+/// be in the example, or where else it says.
 #[test]
 fn every_key_that_is_read_is_in_the_example() {
     const STRANGER: &str = "zzzzzzzzzzzz";
     let example = parsed(EXAMPLE);
-    let known: BTreeSet<String> = keys(&example)
+    let mut known: BTreeSet<String> = keys(&example)
         .iter()
         .map(|(place, _)| general(&example, place))
         .collect();
+    for (key, page) in ELSEWHERE {
+        let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(page));
+        let name = key.rsplit('.').next().unwrap_or_default();
+        let text = text.expect("there");
+        let named = text.contains(&format!("| `{name}` |"))
+            || text.contains(&format!(".{name}]"))
+            || text.contains(&format!("`[{name}]`"));
+        assert!(named, "{page} does not name `{name}`");
+        assert!(known.insert(key.to_owned()), "{key} is in the example");
+    }
     let stranger = |file: &Table, place: &Place| {
         let place = place.child(Part::Key(STRANGER.to_owned()));
         with(file, &place, Value::from(1))
@@ -545,8 +565,7 @@ fn contradictions_are_told_with_what_to_change() {
         fleets.toml:2: fleet."Web 1".policy: missing; write at least one [[policy]] table with its `kind`
         fleets.toml:8: fleet.web.limits.max: missing; write the most instances the fleet may have, such as 20
         fleets.toml:8: fleet.web.limits.max_usd_per_hour: missing; write the most the fleet may cost an hour in dollars, such as 3.40
-        fleets.toml:8: fleet.web.provider: missing; write one of "simulated"
-        fleets.toml:8: fleet.web.simulated.scenario: missing; write a scenario file, or one that is built in, such as "builtin:web-week"
+        fleets.toml:8: fleet.web.provider: missing; write one of "simulated", "process", "asg" or "ec2"
         # no TOML
         fleets.toml:2: not TOML: unclosed table, expected `]`
         # a key twice

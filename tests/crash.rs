@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
+use std::fs;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ use windlass_simulator::random::Stream;
 mod daemon;
 #[path = "crash/ledger.rs"]
 mod ledger;
+#[path = "crash/workers.rs"]
+mod workers;
 
 use daemon::{FLEET, Place};
 use ledger::{After, Ledger};
@@ -275,6 +278,68 @@ fn once_is_one_cycle() {
         assert_eq!(seen.decisions.len(), cycle, "{told}");
         nothing_wrong(&seen.problems(), "once");
     }
+}
+
+/// A single cycle would observe, at every start anew, and never change anything.
+#[test]
+fn once_goes_on_until_something_may_be_changed() {
+    let place = Place::new();
+    let config = fs::read_to_string(place.config()).expect("the configuration");
+    let patient = config.replace("observe_cycles = 1", "observe_cycles = 3");
+    assert_ne!(patient, config);
+    fs::write(place.config(), patient).expect("written");
+    let output = place.output("run", &["--once", "--log", "json"]);
+    assert_eq!(output.status.code(), Some(0));
+    let seen = Ledger::read(&place, After::default());
+    assert_eq!(seen.decisions.len(), 3);
+    let acted: Vec<i64> = seen.actions.iter().map(|row| row.cycle).collect();
+    assert!(
+        !acted.is_empty() && acted.iter().all(|cycle| *cycle == 3),
+        "{acted:?}"
+    );
+}
+
+#[test]
+fn asked_a_second_time_it_stops_at_once() {
+    // Its cycle waits for a reading that never comes.
+    let place = Place::with(&[(
+        "windlass.toml",
+        r#"
+[fleet.stuck]
+provider = "process"
+
+[fleet.stuck.process]
+command = ["true"]
+
+[fleet.stuck.signals.backlog]
+source = "sqlite"
+file = "queue.db"
+query = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n"
+timeout = "1m"
+
+[fleet.stuck.limits]
+max = 1
+max_usd_per_hour = 1.0
+
+[[fleet.stuck.policy]]
+kind = "queue_backlog"
+jobs_per_instance = 1
+count_in_flight = false
+"#,
+    )]);
+    let queue = Connection::open(place.path("queue.db")).expect("opened");
+    queue
+        .execute_batch("CREATE TABLE queue (id)")
+        .expect("written");
+    let mut life = place.start(&[]);
+    life.next_line("\"message\":\"started\"")
+        .expect("it starts");
+    life.send("INT");
+    life.next_line("stopping after the cycle in hand")
+        .expect("it heard");
+    life.send("INT");
+    life.next_line("stopped at once").expect("it says so");
+    assert_eq!(life.wait(), Some(130));
 }
 
 #[test]

@@ -85,7 +85,10 @@ fn the_pages_in_docs_work() {
 fn mistakes_in_pages_are_found() {
     for (text, problem) in [
         ("```\nx\n```\n", "says not what it is"),
-        ("```toml\na = 1\n```\n", "config, policy or scenario"),
+        (
+            "```toml\na = 1\n```\n",
+            "config, policy, scenario or signals",
+        ),
         (
             "```toml policy\n[[policy]]\nkind = \"fixed\"\n```\n",
             "policy[0].instances",
@@ -130,8 +133,9 @@ fn the_page_on_configuration_names_every_key() {
 
 #[test]
 fn defaults_and_bounds_in_the_page_on_configuration_are_those_of_the_code() {
-    let page = read("docs/configuration.md");
-    let stated = keys::stated_in_tables(&page);
+    let name = "docs/configuration.md";
+    let page = read(name);
+    let stated = keys::stated_in_tables(name, &page);
     assert!(stated.len() > 50, "only {} rows", stated.len());
     nothing_wrong(&probes::wrong(&stated));
     for (right, wrong) in [
@@ -141,7 +145,25 @@ fn defaults_and_bounds_in_the_page_on_configuration_are_those_of_the_code() {
         ("`\"1h\"` to `\"3650d\"`", "`\"2h\"` to `\"3650d\"`"),
     ] {
         assert!(page.contains(right), "{right}");
-        let planted = keys::stated_in_tables(&page.replace(right, wrong));
+        let planted = keys::stated_in_tables(name, &page.replace(right, wrong));
+        assert!(!probes::wrong(&planted).is_empty(), "{wrong} is not found");
+    }
+}
+
+#[test]
+fn defaults_and_bounds_in_the_page_on_scenarios_are_those_of_the_code() {
+    let name = "docs/scenarios.md";
+    let page = read(name);
+    let stated = keys::stated_in_tables(name, &page);
+    assert!(stated.len() > 40, "only {} rows", stated.len());
+    nothing_wrong(&probes::wrong(&stated));
+    for (right, wrong) in [
+        ("| `\"3m\"` |", "| `\"4m\"` |"),
+        ("`1` to `10000` |", "`1` to `9999` |"),
+        ("| `0.0` | `0` to `1` |", "| `0.1` | `0` to `1` |"),
+    ] {
+        assert!(page.contains(right), "{right}");
+        let planted = keys::stated_in_tables(name, &page.replace(right, wrong));
         assert!(!probes::wrong(&planted).is_empty(), "{wrong} is not found");
     }
 }
@@ -162,11 +184,83 @@ fn defaults_and_bounds_in_the_example_are_those_of_the_code() {
     }
 }
 
+/// The names of all fields in `json`, at any depth.
+fn fields_of(json: &serde_json::Value, found: &mut BTreeSet<String>) {
+    match json {
+        serde_json::Value::Object(fields) => {
+            for (name, value) in fields {
+                found.insert(name.clone());
+                fields_of(value, found);
+            }
+        }
+        serde_json::Value::Array(items) => items.iter().for_each(|item| fields_of(item, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn the_page_on_the_simulator_names_every_field_and_column() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let scenario = r#"
+        [workload]
+        trace = "jobs.csv"
+        [workload.class.web]
+        [cloud]
+        usd_per_hour = 0.1
+        [cloud.boot]
+        distribution = "constant"
+        value = "60s"
+        [fleet]
+        initial = 2
+        max = 4
+        [objective]
+        usd_per_job_hour_waiting = 1.0
+    "#;
+    fs::write(folder.path().join("small.toml"), scenario).expect("written");
+    let jobs = "arrival_s,service_s,class\n1,200,web\n5,100,web\n5,100,web\n";
+    fs::write(folder.path().join("jobs.csv"), jobs).expect("written");
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_windlass"))
+        .args("simulate --scenario small.toml --policy builtin:fixed --format json".split(' '))
+        .args("--out out --jobs csv".split(' '))
+        .current_dir(folder.path())
+        .output()
+        .expect("started");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    let results: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let mut names = BTreeSet::new();
+    fields_of(&results, &mut names);
+    assert!(
+        names.contains("theta_u") && names.contains("class"),
+        "{names:?}"
+    );
+    for file in ["fixed.ticks.csv", "fixed.jobs.csv"] {
+        let text = fs::read_to_string(folder.path().join("out").join(file)).expect("written");
+        let heads = text.lines().next().expect("a first line");
+        names.extend(heads.split(',').map(str::to_owned));
+    }
+    // Those that are told only where it can happen.
+    for name in [
+        "interrupted",
+        "died",
+        "launches_without_capacity",
+        "calls_throttled",
+        "prepaid_usd",
+        "warm_pool_usd",
+    ] {
+        names.insert(name.to_owned());
+    }
+    nothing_wrong(&keys::unnamed(&names, &read("docs/simulator.md")));
+}
+
 /// What a page names in backticks: files that are not there, and tests that
 /// nobody wrote. A test's name is a lower-case word with three underscores or
 /// more.
 fn stale_names(page: &str, sources: &str) -> Vec<String> {
-    let keys = keys::known();
+    let mut keys = keys::known();
+    // What a page has in its tables it tells of itself.
+    let stated = keys::stated_in_tables("", page).into_iter();
+    keys.extend(stated.map(|stated| stated.key));
     let functions: BTreeSet<&str> = sources
         .split("fn ")
         .filter_map(|rest| rest.split('(').next())

@@ -113,7 +113,7 @@ fn recorded(spec: &FleetSpec) -> (TempDir, SqliteStore) {
         store
             .append(&spec.name, &Record::Decided(Box::new(decided)))
             .expect("written");
-        memory.look(&spec, &seen);
+        memory.look(spec, &seen);
         memory.plan(&decision, &seen);
     }
     (directory, store)

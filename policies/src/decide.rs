@@ -252,7 +252,7 @@ impl<'a> Plan<'a> {
         } else {
             self.shrink(aim)
         };
-        self.let_go_noticed(target);
+        self.let_go_noticed(wish.clamp(self.spec.limits.min, self.spec.limits.max));
         self.let_go_strays();
         self.end_drained();
         Decision {
@@ -372,10 +372,9 @@ impl<'a> Plan<'a> {
     }
 
     /// Lets go what the provider takes back: at once if it says when, otherwise
-    /// once as many as the fleet is to have, `target`, are ready without it, or
-    /// if it has no job. That it is interrupted needs no reading.
-    fn let_go_noticed(&mut self, target: u32) {
-        let replaced = ready(&self.fleet.serving) >= target;
+    /// once as many as are `wished` for are ready without it, or if it has no job. That it is interrupted needs no reading.
+    fn let_go_noticed(&mut self, wished: u32) {
+        let replaced = ready(&self.fleet.serving) >= wished;
         let (mut interrupted, mut rebalancing) = (0, 0);
         for instance in &self.fleet.noticed {
             let leaves = match instance.notice {

@@ -80,8 +80,8 @@ impl Failover {
             return;
         };
         let missing = match outcome {
-            Outcome::Launched { instances } => {
-                count.saturating_sub(u32::try_from(instances.len()).unwrap_or(u32::MAX))
+            Outcome::Launched { .. } | Outcome::Granted { .. } => {
+                count.saturating_sub(outcome.granted().unwrap_or(0))
             }
             Outcome::Failed(FleetError::NoCapacity | FleetError::LimitReached(_))
                 if !memory.launches.contains_key(token) =>

@@ -430,8 +430,8 @@ impl Memory {
         let (offering, asked) = (launch.offering.clone(), launch.count);
         let first = launch.answer == (Answer::Awaited { asked: 1 });
         match outcome {
-            Outcome::Launched { instances } => {
-                let granted = u32::try_from(instances.len()).unwrap_or(u32::MAX);
+            Outcome::Launched { .. } | Outcome::Granted { .. } => {
+                let granted = outcome.granted().unwrap_or(0);
                 if launch.answer != Answer::Given {
                     self.learn(at, &offering, asked, granted);
                 }
@@ -707,6 +707,8 @@ pub(crate) fn is_refusal(error: &FleetError) -> bool {
         | FleetError::NotPermitted(_)
         | FleetError::Rejected(_) => true,
         FleetError::Throttled
+        | FleetError::Held(_)
+        | FleetError::Unreachable(_)
         | FleetError::NotFound
         | FleetError::StaleEpoch
         | FleetError::Unknown(_) => false,

@@ -51,6 +51,11 @@ impl LaunchToken {
         )))
     }
 
+    /// The token that a provider kept as text.
+    pub fn from_text(text: &str) -> Self {
+        Self(Arc::from(text))
+    }
+
     /// The token as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -341,6 +346,12 @@ pub enum Outcome {
         /// Their names.
         instances: Vec<InstanceId>,
     },
+    /// A launch was accepted, and whoever owns the instances gives them their
+    /// names later: an Auto Scaling group, for example.
+    Granted {
+        /// How many are to come, perhaps fewer than asked for.
+        count: u32,
+    },
     /// The worker takes no new jobs from now on, and this is what it is doing.
     Fenced {
         /// What it had in hand when it confirmed.
@@ -356,10 +367,28 @@ pub enum Outcome {
     Failed(FleetError),
 }
 
+impl Outcome {
+    /// How many instances a launch was granted; `None` if this is no grant.
+    pub fn granted(&self) -> Option<u32> {
+        match self {
+            Self::Launched { instances } => {
+                Some(u32::try_from(instances.len()).unwrap_or(u32::MAX))
+            }
+            Self::Granted { count } => Some(*count),
+            Self::Fenced { .. }
+            | Self::Unfenced
+            | Self::Terminated
+            | Self::Rehearsed
+            | Self::Failed(_) => None,
+        }
+    }
+}
+
 impl fmt::Display for Outcome {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Launched { instances } => write!(out, "{} launched", instances.len()),
+            Self::Granted { count } => write!(out, "{count} to come"),
             Self::Fenced { work: Work::Idle } => out.write_str("fenced, idle"),
             Self::Fenced { work: Work::Busy } => out.write_str("fenced, busy"),
             Self::Fenced {
@@ -383,6 +412,10 @@ pub enum FleetError {
     /// Buy elsewhere or later; it did not happen.
     #[error("no capacity")]
     NoCapacity,
+    /// Nobody could be asked, or nobody answered a question: ask again; it did
+    /// not happen.
+    #[error("unreachable: {0}")]
+    Unreachable(String),
     /// The named thing is not there.
     #[error("not found")]
     NotFound,
@@ -395,6 +428,10 @@ pub enum FleetError {
     /// The request is wrong and will stay wrong; it did not happen.
     #[error("rejected: {0}")]
     Rejected(String),
+    /// What owns the instances is busy with them; ask again later. It did not
+    /// happen.
+    #[error("held: {0}")]
+    Held(String),
     /// Another writer has taken this fleet over; stop.
     #[error("refused: a newer epoch acts on this fleet")]
     StaleEpoch,

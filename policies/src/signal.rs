@@ -164,6 +164,11 @@ pub enum Absence {
         /// One line for a person.
         why: String,
     },
+    /// The source answered, and the answer is no sound reading, and why.
+    Unusable {
+        /// One line for a person.
+        why: String,
+    },
     /// Nothing reads this signal.
     NoSource,
 }
@@ -175,6 +180,7 @@ impl fmt::Display for Absence {
             Self::Stale { at } => write!(out, "stale since {at}"),
             Self::NotANumber => out.write_str("not a usable number"),
             Self::Unreachable { why } => write!(out, "unreachable: {why}"),
+            Self::Unusable { why } => write!(out, "unusable: {why}"),
             Self::NoSource => out.write_str("no source"),
         }
     }

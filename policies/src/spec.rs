@@ -26,7 +26,7 @@ pub use read::{
     parse_fleet_name, read_drain, read_interval, read_limits, read_limits_over, read_mix,
     read_objective, read_policies, read_spot,
 };
-pub use signals::{override_signals, read_signal, read_signals, resolve_signals};
+pub use signals::{override_signals, read_signal, read_signal_of, read_signals, resolve_signals};
 
 /// One fleet: what is read, who decides, and what nothing may pass.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

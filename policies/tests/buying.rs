@@ -535,9 +535,7 @@ fn a_replacement_stays_below_the_maximum() {
     shop.with_instance(rebalance, 0);
     says(
         &shop.cycle(&spec),
-        &expect![
-            "1 -> 1 | fence i-000: fenced, busy | cut to max 2; 1 likely to be taken back, and let go once replaced"
-        ],
+        &expect!["1 -> 1 |  | cut to max 2; 1 likely to be taken back, and let go once replaced"],
     );
 }
 

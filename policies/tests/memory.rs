@@ -347,6 +347,10 @@ impl FleetProvider for Told {
             (0, _) => Outcome::Failed(FleetError::Unknown("lost".to_owned())),
             (1, _) => Outcome::Failed(FleetError::NotFound),
             (2, _) => Outcome::Failed(FleetError::Throttled),
+            (4, Action::Launch { .. }) => Outcome::Failed(FleetError::NoCapacity),
+            (5, Action::Launch { token, .. }) => Outcome::Launched {
+                instances: vec![InstanceId::new(&format!("i-{token}-0"))],
+            },
             (_, Action::Launch { token, count, .. }) => Outcome::Launched {
                 instances: (0..*count)
                     .map(|number| InstanceId::new(&format!("i-{token}-{number}")))
@@ -445,6 +449,8 @@ proptest! {
         };
         let mut memory = Memory::new("s1", Epoch(1));
         let mut spec = fixed_at(0);
+        // Somewhere else to buy.
+        spec.offerings.push(Offering { name: "other".to_owned(), ..spec.offerings[0].clone() });
         for (number, turn) in (1_u64..).zip(&turns) {
             world.now.set(minute(number * 3));
             spec.policies = fixed_at(turn.wish).policies;

@@ -29,6 +29,24 @@ pub fn run(
     end: Timestamp,
     mut watch: impl FnMut(&Cycle),
 ) -> Result<Summary, StoreError> {
+    Ok(observe(spec, world, end, |cycle, _| watch(cycle))?.summary())
+}
+
+/// The same, showing `watch` the world too, right after the actions of each
+/// cycle; gives the world as it is at `end`. What is not asked of the world
+/// costs nothing.
+///
+/// # Errors
+/// Those of the store in memory: none today.
+///
+/// # Panics
+/// If `watch` keeps a handle on the world, which it is not given.
+pub fn observe(
+    spec: &FleetSpec,
+    world: World,
+    end: Timestamp,
+    mut watch: impl FnMut(&Cycle, &mut World),
+) -> Result<World, StoreError> {
     let world = SimulatedPorts::new(world);
     let store = MemoryStore::keeping_nothing();
     let mut memory = Memory::new("simulated", Epoch(1));
@@ -43,13 +61,12 @@ pub fn run(
         world.with(|world| world.advance(tick));
         let cycle = poll_once(reconcile(spec, Mode::Act, &mut memory, ports))
             .expect("simulated ports never wait")?;
-        watch(&cycle);
+        world.with(|world| watch(&cycle, world));
         tick = tick + spec.interval;
     }
-    Ok(world.with(|world| {
-        world.advance(end);
-        world.summary()
-    }))
+    let mut world = world.into_world().expect("every other handle is gone");
+    world.advance(end);
+    Ok(world)
 }
 
 /// What `future` gives if it does not wait; `None` if it does, and then it is

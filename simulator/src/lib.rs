@@ -5,13 +5,16 @@
 //! clock, the environment, a socket or a random source that was not handed to
 //! it, and files only where a trace or a scenario is opened.
 
+mod accrual;
 pub mod bench;
 pub mod distribution;
+pub mod elasticity;
 pub mod embedded;
 pub mod engine;
 pub mod faults;
 pub mod queue;
 pub mod random;
+pub mod report;
 pub mod scenario;
 pub mod score;
 #[cfg(test)]

@@ -384,6 +384,17 @@ impl Scenario {
         signals: &[SignalSpec],
         repeats: bool,
     ) -> Result<World, ScenarioError> {
+        self.build_world(self.world_spec(fleet, workload, signals, repeats))
+    }
+
+    /// What [`Scenario::world`] is like, to change something about it.
+    pub fn world_spec(
+        &self,
+        fleet: &str,
+        workload: &Workload,
+        signals: &[SignalSpec],
+        repeats: bool,
+    ) -> WorldSpec {
         let queue = QueueSpec {
             jobs: Arc::clone(&workload.jobs),
             repeat_every: repeats.then_some(workload.length_micros),
@@ -392,7 +403,7 @@ impl Scenario {
                 .iter()
                 .any(|signal| signal.name == standard::LATENCY_P95),
         };
-        let spec = WorldSpec {
+        WorldSpec {
             fleet: fleet.to_owned(),
             begins_at: self.world_begins_at(),
             offerings: self.all_offerings(),
@@ -408,7 +419,14 @@ impl Scenario {
                 faults: self.faults,
                 warm_pool: self.warm_pool,
             },
-        };
+        }
+    }
+
+    /// The world of `spec` at its beginning, with the boots of this scenario.
+    ///
+    /// # Errors
+    /// [`ScenarioError::World`].
+    pub fn build_world(&self, spec: WorldSpec) -> Result<World, ScenarioError> {
         World::new(spec, self.boot_times()).map_err(|source| ScenarioError::World {
             scenario: self.name.clone(),
             source,
@@ -422,6 +440,7 @@ impl Scenario {
             sharing: self.sharing.clone(),
             speeds: self.offerings.iter().any(speed),
             slow: false,
+            journal: false,
         }
     }
 
@@ -598,7 +617,7 @@ fn read_cloud(fields: &mut Fields<'_>, slots: u32, place: market::Place<'_>) -> 
     let metric_lag = fields.or_within("metric_lag", seconds(60), Duration::ZERO..=DAY);
     let billing = Billing { increment, minimum };
     let offerings = market::read_offerings(fields, market::Common { billing, slots }, place);
-    let faults = fields.table_or_empty("faults", market::read_faults);
+    let faults = fields.table_or_empty("faults", |fields| Some(market::read_faults(fields)));
     let warm_pool = fields.table("warm_pool", |fields| {
         market::read_warm_pool(fields, &offerings, boot)
     });

@@ -1,5 +1,7 @@
 //! What a run came to, in the units people ask for.
 
+pub mod table;
+
 use std::collections::BTreeMap;
 
 use serde::Serialize;
@@ -7,6 +9,7 @@ use serde::Serialize;
 use windlass_policies::spec::Objective;
 use windlass_policies::units::{MICROS_PER_HOUR, MICROS_PER_SEC, Meter, MicroUsd, MicroUsdPerHour};
 
+use crate::elasticity::Elasticity;
 use crate::queue::{Spread, ratio};
 use crate::world::Summary;
 
@@ -74,6 +77,9 @@ pub struct Score {
     /// Each class of jobs; only where there are classes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub classes: Vec<ClassScore>,
+    /// How closely the fleet followed its demand; only if that was measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub elasticity: Option<Elasticity>,
 }
 
 /// One class of jobs.
@@ -185,6 +191,7 @@ impl Score {
             prepaid_usd: extras.prepaid_cost.map(usd),
             warm_pool_usd: extras.warm_pool_cost.map(usd),
             classes,
+            elasticity: None,
         }
     }
 }

@@ -189,16 +189,13 @@ pub enum WorkloadError {
     },
     /// A class that no job can be of.
     #[error(
-        "workload.class.{class}: trace {trace} has no such class, {known}; correct the name, or \
-         give the class a trace of its own"
+        "workload.class.{class}: {known}; correct the name, or give the class a trace of its own"
     )]
     NoSuchClass {
         /// The class.
         class: String,
-        /// The trace's name.
-        trace: String,
-        /// What it has.
-        known: String,
+        /// What the trace has instead.
+        known: Box<str>,
     },
     /// Nothing happens in the window.
     #[error(

@@ -121,6 +121,16 @@ fn swarm_kills_tokens_used_twice() {
 }
 
 #[test]
+fn swarm_kills_strays_taken_for_confirmed() {
+    finds(Bug::StraysNotConfirmed, "the target adds up");
+}
+
+#[test]
+fn swarm_kills_rebalances_ignored_against_the_spec() {
+    finds(Bug::RebalanceIgnored, "the target adds up");
+}
+
+#[test]
 fn swarm_refuses_a_writer_of_an_older_epoch() {
     assert_eq!(
         swarm_world::zombie(1, 2),

@@ -11,6 +11,7 @@ use windlass_policies::policy_file::{self, PolicyFile};
 use windlass_simulator::scenario::{Scenario, ScenarioError, TraceFile};
 
 use super::Failure;
+use super::preflight::try_aws;
 use super::text::counted;
 use crate::chain;
 use crate::config::{Config, ConfigError, Fleet, Provider};
@@ -22,17 +23,24 @@ use crate::exit::Exit;
     long_about = "Says what is wrong with configurations, policies and scenarios.\n\n\
         Every problem is listed at once, with the key it concerns and what to change. The cases \
         in policy files ([[case]] tables: readings in, target out) are run, and a scenario's trace \
-        is read. Nothing is contacted and nothing is changed.",
+        is read. Nothing is contacted and nothing is changed.\n\n\
+        With --aws, what a configuration needs of AWS is tried too: who asks, what is there and \
+        what is allowed. Only reads and dry runs are sent, so nothing is changed either.",
     after_long_help = "Examples:\n  \
         windlass check fleets.toml\n  \
-        windlass check policies/*.toml scenarios/*.toml\n\n\
-        Exit codes: 0 all is well; 1 a case failed; 64 a file is wrong; 66 a file cannot be read.\n\
+        windlass check policies/*.toml scenarios/*.toml\n  \
+        windlass check --aws fleets.toml\n\n\
+        Exit codes: 0 all is well; 1 a case or a trial failed; 64 a file is wrong; 66 a file cannot be read.\n\
         With several files, the highest."
 )]
 pub(super) struct Check {
     /// What to check: each file shows by its tables what it is
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
+
+    /// Try what configurations need of AWS, without changing anything there
+    #[arg(long)]
+    aws: bool,
 }
 
 /// What came of one file.
@@ -54,7 +62,7 @@ impl Check {
     pub(super) fn obey(&self, out: &mut dyn Write) -> Result<Exit, Failure> {
         let mut worst = Exit::Done;
         for file in &self.files {
-            let verdict = check(file);
+            let verdict = check(file, self.aws);
             writeln!(out, "{}", verdict.text)?;
             if verdict.exit.code() > worst.code() {
                 worst = verdict.exit;
@@ -64,7 +72,7 @@ impl Check {
     }
 }
 
-fn check(file: &Path) -> Verdict {
+fn check(file: &Path, aws: bool) -> Verdict {
     let name = file.display();
     let text = match fs::read_to_string(file) {
         Ok(text) => text,
@@ -78,7 +86,7 @@ fn check(file: &Path) -> Verdict {
     match kind(&text) {
         Kind::Policy => check_policy(&name.to_string(), &text),
         Kind::Scenario => check_scenario(file, &text),
-        Kind::Config => check_config(file, &text),
+        Kind::Config => check_config(file, &text, aws),
     }
 }
 
@@ -186,7 +194,10 @@ fn exit_of(error: &ScenarioError) -> Exit {
 /// built in is known to be sound.
 fn unusable_world(config: &Config) -> Option<(&Fleet, ScenarioError)> {
     config.fleets.iter().find_map(|fleet| {
-        let Provider::Simulated { scenario, .. } = &fleet.provider;
+        let scenario = match &fleet.provider {
+            Provider::Simulated(simulated) => &simulated.scenario,
+            Provider::Process(_) | Provider::Ec2(_) | Provider::Asg(_) => return None,
+        };
         match scenario.trace {
             TraceFile::Path(_) => Some((fleet, count_jobs(scenario).err()?)),
             TraceFile::Embedded(_) => None,
@@ -194,7 +205,7 @@ fn unusable_world(config: &Config) -> Option<(&Fleet, ScenarioError)> {
     })
 }
 
-fn check_config(file: &Path, text: &str) -> Verdict {
+fn check_config(file: &Path, text: &str, aws: bool) -> Verdict {
     let name = file.display();
     match Config::open(Some(file)) {
         Ok(config) => {
@@ -215,7 +226,23 @@ fn check_config(file: &Path, text: &str) -> Verdict {
                 .iter()
                 .map(|fleet| fleet.spec.name.as_str())
                 .collect();
-            Verdict::well(format!("{name}: all well: {fleets} ({})", names.join(", ")))
+            let missing = config.fleets.iter().flat_map(Fleet::missing_secrets);
+            let warnings: Vec<String> = missing
+                .map(|(key, why)| {
+                    format!("{name}: warning: {key}: {why} here; without it the signal is absent")
+                })
+                .collect();
+            let names = names.join(", ");
+            let well = format!("{name}: all well: {fleets} ({names})");
+            let well = [vec![well], warnings].concat().join("\n");
+            if !aws {
+                return Verdict::well(well);
+            }
+            let (exit, told) = try_aws(&config);
+            Verdict {
+                exit,
+                text: format!("{well}\n{told}"),
+            }
         }
         Err(ConfigError::Wrong { file, problems }) => Verdict {
             exit: Exit::Usage,

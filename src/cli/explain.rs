@@ -9,7 +9,7 @@ use serde::Serialize;
 use windlass_policies::model::{Decision, Instance, Listing, Observation, Phase, Wish, Work};
 use windlass_policies::ports::Record;
 use windlass_policies::signal::{Completeness, Reading};
-use windlass_policies::units::Timestamp;
+use windlass_policies::units::{MicroUsd, Timestamp};
 
 use super::later::Later;
 use super::text::{counted, number, span};
@@ -206,6 +206,15 @@ fn seen_lines(entry: &Entry) -> Vec<String> {
     if drains > 0 {
         lines.push(format!("{drains} being let go"));
     }
+    let ledger = &memory.ledger;
+    if let Some(since) = ledger.since.filter(|since| *since < ledger.until) {
+        lines.push(format!(
+            "cost ${} since {since}: ${} of it wasted, ${} avoided",
+            cents(ledger.spent()),
+            cents(ledger.wasted()),
+            cents(ledger.avoided())
+        ));
+    }
     let width = readings
         .iter()
         .map(|(name, _)| name.len())
@@ -215,6 +224,12 @@ fn seen_lines(entry: &Entry) -> Vec<String> {
         lines.push(format!("{name:<width$}  {}", reading_text(reading, *now)));
     }
     lines
+}
+
+/// Dollars to the nearest cent; the ledger never holds less than nothing.
+fn cents(amount: MicroUsd) -> String {
+    let cents = (amount.get().unsigned_abs() + 5_000) / 10_000;
+    format!("{}.{:02}", cents / 100, cents % 100)
 }
 
 fn reading_text(reading: &Reading, now: Timestamp) -> String {

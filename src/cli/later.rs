@@ -173,6 +173,7 @@ fn launched(done: &Done) -> Option<(&LaunchToken, usize)> {
         // No answer, or a lost one: it may have happened.
         None | Some(Outcome::Failed(FleetError::Unknown(_))) => asked,
         Some(Outcome::Launched { instances }) => instances.len(),
+        Some(Outcome::Granted { count }) => usize::try_from(*count).unwrap_or(usize::MAX),
         Some(
             Outcome::Rehearsed
             | Outcome::Fenced { .. }
@@ -181,10 +182,12 @@ fn launched(done: &Done) -> Option<(&LaunchToken, usize)> {
             | Outcome::Failed(
                 FleetError::Throttled
                 | FleetError::NoCapacity
+                | FleetError::Unreachable(_)
                 | FleetError::NotFound
                 | FleetError::NotPermitted(_)
                 | FleetError::LimitReached(_)
                 | FleetError::Rejected(_)
+                | FleetError::Held(_)
                 | FleetError::StaleEpoch,
             ),
         ) => 0,

@@ -3,7 +3,9 @@
 mod bench;
 mod check;
 mod explain;
+mod iam;
 mod later;
+mod preflight;
 mod replay;
 mod run;
 mod simulate;
@@ -36,7 +38,7 @@ use crate::store::{FleetHistory, History, OpenError};
     after_help = "Results go to standard output, logs and errors to standard error.\n\
         Exit codes: 0 done; 1 a check, case or replay failed; 64 wrong arguments or \
         configuration;\n66 an input file cannot be read; 69 the store or the fleet's provider \
-        cannot be used; 70 a bug.",
+        cannot be used; 70 a bug;\n130 stopped at once by a second Ctrl-C.",
     after_long_help = "Results go to standard output, logs and errors to standard error.\n\n\
         Exit codes:\n  \
           0   done\n  \
@@ -44,7 +46,8 @@ use crate::store::{FleetHistory, History, OpenError};
           64  the arguments or the configuration are wrong\n  \
           66  an input file is missing or cannot be read\n  \
           69  the store or the fleet's provider cannot be used\n  \
-          70  a bug in windlass\n\n\
+          70  a bug in windlass\n  \
+          130 a second Ctrl-C or SIGTERM stopped it at once\n\n\
         Environment:\n  \
           WINDLASS_LOG  what is logged if -v is not given: a level such as `debug`, or a list \
         such as\n                `info,windlass::daemon=debug`\n  \
@@ -78,6 +81,7 @@ enum Verb {
     Replay(replay::Replay),
     Bench(bench::Bench),
     Trace(trace::TraceVerb),
+    Iam(iam::Iam),
 }
 
 /// Why a verb did not do what was asked.
@@ -195,6 +199,7 @@ fn obey(cli: &Cli) -> Result<Exit, Failure> {
         Verb::Replay(verb) => verb.obey(&mut out),
         Verb::Bench(verb) => verb.obey(&mut out),
         Verb::Trace(verb) => verb.obey(&mut out),
+        Verb::Iam(verb) => verb.obey(&mut out),
     };
     // What was found before a failure is worth seeing.
     let flushed = out.flush();
@@ -296,7 +301,7 @@ mod tests {
         let mut command = Cli::command();
         command.build();
         let verbs: Vec<_> = command.get_subcommands_mut().collect();
-        assert_eq!(verbs.len(), 8, "seven, and `help`");
+        assert_eq!(verbs.len(), 9, "eight, and `help`");
         for verb in verbs.into_iter().filter(|verb| verb.get_name() != "help") {
             let name = verb.get_name().to_owned();
             let help = verb.render_long_help().to_string();

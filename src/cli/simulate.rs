@@ -7,14 +7,17 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use windlass_policies::policy_file::{self, PolicyFile};
 use windlass_policies::presets;
+use windlass_policies::units::Timestamp;
+use windlass_simulator::report;
 use windlass_simulator::scenario::{BUILT_IN, Scenario, ScenarioError, TraceFile};
-use windlass_simulator::score::{ClassScore, Score};
+use windlass_simulator::score::Score;
+use windlass_simulator::score::table::{self, Column};
 use windlass_simulator::trace::{ReadOptions, Trace, TraceKind};
 
 use super::Failure;
 use super::trace::{read_trace, tell_skipped};
 use crate::exit::Exit;
-use crate::simulation::{self, Candidate, Simulation, SimulationError};
+use crate::simulation::{self, Candidate, FileFormat, Finished, Out, Simulation, SimulationError};
 
 /// Try policies on a recorded load in a simulated cloud
 #[derive(Debug, Args)]
@@ -28,9 +31,11 @@ use crate::simulation::{self, Candidate, Simulation, SimulationError};
         windlass simulate --scenario builtin:web-week\n  \
         windlass simulate --scenario web.toml --policy mine.toml\n  \
         windlass simulate --scenario web.toml --policy a.toml --policy b.toml --seed 7\n  \
-        windlass simulate --scenario web.toml --trace july.rate.csv.gz --format json --out results\n\n\
-        With --out, DIR gets results.json and, for each policy, NAME.ticks.csv: every decision \
-        with what it was made of."
+        windlass simulate --scenario web.toml --trace july.rate.csv.gz --format json --out results\n  \
+        windlass simulate --scenario web.toml --format html > report.html\n  \
+        windlass simulate --scenario web.toml --out results --ticks parquet --jobs parquet\n\n\
+        With --out, DIR gets results.json, report.html with pictures of every run, and, for each \
+        policy, NAME.ticks.csv: every decision with what it was made of."
 )]
 pub(super) struct Simulate {
     /// The world: a file, or builtin:web-week, builtin:call-centre, builtin:ci-bursts, builtin:supercomputer
@@ -61,6 +66,32 @@ pub(super) struct Simulate {
     /// Also write results and each run's course into this folder
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+
+    /// How every tick is written into that folder
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Rows::Csv, requires = "out")]
+    ticks: Rows,
+
+    /// Also write every job into that folder: arrival, start, end, instance; takes several times as long
+    #[arg(long, value_enum, value_name = "FORMAT", requires = "out")]
+    jobs: Option<Rows>,
+}
+
+/// How rows are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Rows {
+    /// Text.
+    Csv,
+    /// Apache Parquet.
+    Parquet,
+}
+
+impl Rows {
+    fn format(self) -> FileFormat {
+        match self {
+            Self::Csv => FileFormat::Csv,
+            Self::Parquet => FileFormat::Parquet,
+        }
+    }
 }
 
 /// How simulation results are written.
@@ -70,6 +101,8 @@ enum ResultFormat {
     Table,
     /// An array with one object per policy.
     Json,
+    /// A page with pictures of every run.
+    Html,
 }
 
 impl Simulate {
@@ -102,21 +135,31 @@ impl Simulate {
         fit_service(&mut scenario, &trace)?;
         let workload = scenario.build_workload_of(&trace, &class_traces)?;
         if let Some(folder) = &self.out {
-            fs::create_dir_all(folder).map_err(|error| unwritable(folder, error))?;
+            make_folder(folder)?;
         }
         let simulation = Simulation {
             scenario: &scenario,
             workload: &workload,
-            out: self.out.as_deref(),
+            out: self.out.as_deref().map(|folder| Out {
+                folder,
+                ticks: self.ticks.format(),
+                jobs: self.jobs.map(Rows::format),
+            }),
+            report: self.out.is_some() || self.format == ResultFormat::Html,
         };
-        let scores = simulation::run(simulation, &candidates)?;
+        let finished = simulation::run(simulation, &candidates)?;
+        let html = report(&scenario, &finished);
+        let scores: Vec<Score> = finished.into_iter().map(|one| one.score).collect();
         let json = simulation::to_json(&scores);
         if let Some(folder) = &self.out {
-            let path = folder.join("results.json");
-            fs::write(&path, &json).map_err(|error| unwritable(&path, error))?;
+            for (name, text) in [("results.json", &json), ("report.html", &html)] {
+                let path = folder.join(name);
+                fs::write(&path, text).map_err(|error| unwritable(&path, error))?;
+            }
         }
         match self.format {
             ResultFormat::Json => out.write_all(json.as_bytes())?,
+            ResultFormat::Html => out.write_all(html.as_bytes())?,
             ResultFormat::Table => write_table(out, &scenario, &scores)?,
         }
         Ok(Exit::Done)
@@ -195,6 +238,34 @@ fn fit_service(scenario: &mut Scenario, trace: &Trace) -> io::Result<()> {
     Ok(())
 }
 
+/// The page of those runs whose course was kept.
+fn report(scenario: &Scenario, finished: &[Finished]) -> String {
+    let kept = |one: &Finished| {
+        let (score, course) = (one.score.clone(), one.course.clone()?);
+        Some(report::Run { score, course })
+    };
+    let runs: Vec<report::Run> = finished.iter().filter_map(kept).collect();
+    let stated = scenario.begins_at > Timestamp::EPOCH;
+    let begins_at = stated.then(|| scenario.world_begins_at());
+    report::html(&runs, begins_at, &price_of_waiting(scenario))
+}
+
+fn price_of_waiting(scenario: &Scenario) -> String {
+    let price = scenario.objective.usd_per_job_hour_waiting;
+    format!("waiting costs ${price} per job and hour")
+}
+
+fn make_folder(folder: &Path) -> Result<(), Failure> {
+    if folder.exists() && !folder.is_dir() {
+        let what = format!(
+            "--out {} is a file: name a folder, which is made if it is not there",
+            folder.display()
+        );
+        return Err(Failure::new(Exit::Usage, what));
+    }
+    fs::create_dir_all(folder).map_err(|error| unwritable(folder, error))
+}
+
 fn unwritable(path: &Path, cause: io::Error) -> Failure {
     Failure::because(
         Exit::Unavailable,
@@ -235,114 +306,23 @@ fn write_table(out: &mut dyn Write, scenario: &Scenario, scores: &[Score]) -> io
     };
     writeln!(
         out,
-        "{}: {} jobs of {} in {:.1} h, seed {}; waiting costs ${} per job and hour",
+        "{}: {} jobs of {} in {:.1} h, seed {}; {}",
         first.scenario,
         first.jobs,
         first.trace,
         first.simulated_secs / 3_600.0,
         first.seed,
-        scenario.objective.usd_per_job_hour_waiting
+        price_of_waiting(scenario)
     )?;
     writeln!(out)?;
-    let mut columns = plain_columns(scores);
-    columns.extend(extra_columns(scores));
-    write_columns(out, &columns)?;
-    let classes = class_columns(scores);
-    if classes
-        .first()
-        .is_some_and(|column| column.cells.is_empty())
-    {
-        return Ok(());
-    }
-    writeln!(out)?;
-    write_columns(out, &classes)
-}
-
-/// One column of a table.
-struct Column {
-    head: &'static str,
-    cells: Vec<String>,
-}
-
-impl Column {
-    fn of<T>(head: &'static str, rows: &[T], cell: impl Fn(&T) -> String) -> Self {
-        Self {
-            head,
-            cells: rows.iter().map(cell).collect(),
+    write_columns(out, &table::totals(scores))?;
+    for columns in [table::classes(scores), table::elasticity(scores)] {
+        if !table::is_empty(&columns) {
+            writeln!(out)?;
+            write_columns(out, &columns)?;
         }
     }
-}
-
-fn plain_columns(scores: &[Score]) -> Vec<Column> {
-    let column = |head, cell: &dyn Fn(&Score) -> String| Column::of(head, scores, cell);
-    vec![
-        column("policy", &|score| score.policy.clone()),
-        column("total $", &|score| format!("{:.2}", score.total_usd)),
-        column("instances $", &|score| format!("{:.2}", score.instance_usd)),
-        column("waiting $", &|score| format!("{:.2}", score.delay_usd)),
-        column("wait mean s", &|score| {
-            format!("{:.2}", score.wait_secs.mean)
-        }),
-        column("p50", &|score| format!("{:.1}", score.wait_secs.p50)),
-        column("p95", &|score| format!("{:.1}", score.wait_secs.p95)),
-        column("p99", &|score| format!("{:.1}", score.wait_secs.p99)),
-        column("max", &|score| format!("{:.1}", score.wait_secs.max)),
-        column("unfinished", &|score| score.unfinished_jobs.to_string()),
-        column("launched", &|score| score.launches.to_string()),
-        column("ended", &|score| score.terminations.to_string()),
-        column("mean", &|score| format!("{:.1}", score.instances_mean)),
-        column("peak", &|score| score.instances_peak.to_string()),
-    ]
-}
-
-/// What is told only of worlds in which it can happen.
-fn extra_columns(scores: &[Score]) -> Vec<Column> {
-    let mut columns = Vec::new();
-    let mut add = |head, cell: &dyn Fn(&Score) -> Option<String>| {
-        if scores.iter().any(|score| cell(score).is_some()) {
-            let cell = |score: &Score| cell(score).unwrap_or_default();
-            columns.push(Column::of(head, scores, cell));
-        }
-    };
-    let count = |count: Option<u64>| count.map(|count| count.to_string());
-    let money = |amount: Option<f64>| amount.map(|amount| format!("{amount:.2}"));
-    add("interrupted", &|score| count(score.interrupted));
-    add("died", &|score| count(score.died));
-    add("redone", &|score| {
-        let lossy = score.interrupted.or(score.died).is_some();
-        lossy.then(|| score.jobs_redone.to_string())
-    });
-    add("no capacity", &|score| {
-        count(score.launches_without_capacity)
-    });
-    add("throttled", &|score| count(score.calls_throttled));
-    add("prepaid $", &|score| money(score.prepaid_usd));
-    add("warm pool $", &|score| money(score.warm_pool_usd));
-    columns
-}
-
-/// A row for each class under each policy; none without classes.
-fn class_columns(scores: &[Score]) -> Vec<Column> {
-    let rows: Vec<(&str, &ClassScore)> = scores
-        .iter()
-        .flat_map(|score| {
-            let classes = score.classes.iter();
-            classes.map(|class| (score.policy.as_str(), class))
-        })
-        .collect();
-    let column =
-        |head, cell: &dyn Fn(&(&str, &ClassScore)) -> String| Column::of(head, &rows, cell);
-    vec![
-        column("policy", &|row| row.0.to_owned()),
-        column("class", &|row| row.1.class.clone()),
-        column("jobs", &|row| row.1.jobs.to_string()),
-        column("waiting $", &|row| format!("{:.2}", row.1.delay_usd)),
-        column("wait mean s", &|row| format!("{:.2}", row.1.wait_secs.mean)),
-        column("p50", &|row| format!("{:.1}", row.1.wait_secs.p50)),
-        column("p95", &|row| format!("{:.1}", row.1.wait_secs.p95)),
-        column("p99", &|row| format!("{:.1}", row.1.wait_secs.p99)),
-        column("max", &|row| format!("{:.1}", row.1.wait_secs.max)),
-    ]
+    Ok(())
 }
 
 /// Columns as wide as they need to be; the first one to the left.

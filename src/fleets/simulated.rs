@@ -16,8 +16,12 @@ use rusqlite::{Connection, OptionalExtension, params};
 use windlass_policies::model::{Action, Epoch, FleetError, Listing, Outcome};
 use windlass_policies::ports::{Clock, FleetProvider, MetricSource};
 use windlass_policies::signal::{Readings, SignalSpec};
+use windlass_policies::spec::FleetSpec;
 use windlass_policies::units::Timestamp;
 use windlass_simulator::world::{SimulatedPorts, World};
+
+use super::{FleetOpenError, Opening};
+use crate::config::Simulated;
 
 /// How long another process may hold the file before that is an error.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -84,6 +88,29 @@ pub enum CloudError {
     },
 }
 
+/// Opens the cloud of the fleet of `spec`, which keeps itself beside the store.
+pub(super) fn open(
+    spec: &FleetSpec,
+    settings: &Simulated,
+    opening: Opening<'_>,
+) -> Result<SimulatedFleet, FleetOpenError> {
+    let Simulated { scenario, speed } = settings;
+    let trace = scenario.read_trace()?;
+    let workload = scenario.build_workload(&trace)?;
+    let world = scenario.world(&spec.name, &workload, &spec.signals, true)?;
+    let path = cloud_path(opening.store_path, &spec.name);
+    let fingerprint = scenario.fingerprint();
+    let Opening { latest, epoch, .. } = opening;
+    let cloud = SimulatedFleet::open(&path, &fingerprint, world, *speed, latest, epoch)?;
+    Ok(cloud)
+}
+
+/// Where the simulated cloud of `fleet` keeps itself.
+fn cloud_path(store: &Path, fleet: &str) -> PathBuf {
+    let stem = store.file_stem().unwrap_or_default().to_string_lossy();
+    store.with_file_name(format!("{stem}.{fleet}.cloud.db"))
+}
+
 impl SimulatedFleet {
     /// Goes on with the cloud in `path`, or begins it with `world`, which must
     /// stand at its beginning. `fingerprint` names the scenario. The time is
@@ -113,6 +140,11 @@ impl SimulatedFleet {
             started: Instant::now(),
             speed,
         })
+    }
+
+    /// How many times faster than the clock on the wall it runs.
+    pub fn speed(&self) -> u32 {
+        self.speed
     }
 
     /// Lets the world catch up with the clock.

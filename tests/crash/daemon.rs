@@ -71,12 +71,17 @@ pub(crate) struct Place(TempDir);
 
 impl Place {
     pub(crate) fn new() -> Self {
-        let place = Self(tempfile::tempdir().expect("a temporary folder"));
-        for (name, text) in [
+        Self::with(&[
             ("bursts.jobs.csv", TRACE),
             ("bursts.toml", SCENARIO),
             ("windlass.toml", CONFIG),
-        ] {
+        ])
+    }
+
+    /// One with these files, `windlass.toml` among them.
+    pub(crate) fn with(files: &[(&str, &str)]) -> Self {
+        let place = Self(tempfile::tempdir().expect("a temporary folder"));
+        for (name, text) in files {
             fs::write(place.path(name), text).expect("written");
         }
         place

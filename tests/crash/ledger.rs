@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
-use windlass::config::{Config, Provider};
+use windlass::config::{Config, Provider, Simulated};
 use windlass_policies::model::{Action, Epoch, InstanceId, LaunchToken, Outcome};
 use windlass_policies::units::Timestamp;
 use windlass_simulator::world::World;
@@ -341,7 +341,9 @@ fn action(text: &str) -> Action {
 fn world(place: &Place) -> World {
     let config = Config::open(Some(&place.config())).expect("the configuration");
     let fleet = &config.fleets[0];
-    let Provider::Simulated { scenario, .. } = &fleet.provider;
+    let Provider::Simulated(Simulated { scenario, .. }) = &fleet.provider else {
+        panic!("not simulated");
+    };
     let trace = scenario.read_trace().expect("the trace");
     let workload = scenario.build_workload(&trace).expect("jobs");
     scenario

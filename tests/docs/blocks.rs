@@ -7,6 +7,7 @@ use std::path::Path;
 use tempfile::TempDir;
 use windlass::config::{Config, ConfigError};
 use windlass_policies::cases;
+use windlass_policies::fields::Document;
 use windlass_policies::policy_file;
 use windlass_simulator::scenario::Scenario;
 
@@ -27,7 +28,7 @@ struct Block {
 }
 
 /// Runs the blocks of the page `name`. Files that a block names stay for the
-/// blocks after it; the example and the traces are there from the beginning.
+/// blocks after it; the example, the tour's files and the traces are there from the beginning.
 pub(crate) fn run(name: &str, text: &str) -> Run {
     let folder = TempDir::new().expect("a folder");
     let there = folder.path();
@@ -36,6 +37,11 @@ pub(crate) fn run(name: &str, text: &str) -> Run {
         there.join("config.example.toml"),
     )
     .expect("copied");
+    // Copied: what grows beside it is not for the repository.
+    fs::create_dir_all(there.join("docs/tour")).expect("made");
+    for file in ["docs/tour/fleet.toml", "docs/tour/jobs.py"] {
+        fs::copy(root().join(file), there.join(file)).expect("copied");
+    }
     symlink(root().join("simulator"), there.join("simulator")).expect("linked");
     let mut run = Run {
         problems: Vec::new(),
@@ -54,6 +60,7 @@ pub(crate) fn run(name: &str, text: &str) -> Run {
         run.problems
             .extend(outcome.err().map(|problem| format!("{place}: {problem}")));
     }
+    commands::end_workers(&there.canonicalize().expect("there"));
     run
 }
 
@@ -111,7 +118,18 @@ fn toml(there: &Path, block: &Block, kind: Option<&str>, file: Option<&str>) -> 
                 .map(|_| ())
                 .map_err(|error| windlass::chain(&error).to_string())
         }
-        _ => Err("say after `toml` whether it is config, policy or scenario".into()),
+        // The `[signals.NAME]` tables of a fleet that is not simulated.
+        Some("signals") => {
+            let read = Document::parse(&block.body).and_then(|document| {
+                document.read(|fields| {
+                    let (_, declared) = windlass::sources::read_signals(fields, there);
+                    declared.all()
+                })
+            });
+            read.map(|_| ())
+                .map_err(|problems| problems.in_file("signals"))
+        }
+        _ => Err("say after `toml` whether it is config, policy, scenario or signals".into()),
     }
 }
 

@@ -78,8 +78,8 @@ pub(crate) fn unnamed(keys: &BTreeSet<String>, page: &str) -> Vec<String> {
         .collect()
 }
 
-/// What the tables with the columns key, meaning, default and bounds state.
-pub(crate) fn stated_in_tables(page: &str) -> Vec<Stated> {
+/// What in the page `name` the tables with the columns key, meaning, default and bounds state.
+pub(crate) fn stated_in_tables(name: &str, page: &str) -> Vec<Stated> {
     let mut found = Vec::new();
     let (mut paragraph, mut table) = (String::new(), None);
     for (index, line) in page.lines().enumerate() {
@@ -105,7 +105,7 @@ pub(crate) fn stated_in_tables(page: &str) -> Vec<Stated> {
             {
                 let parts: Vec<&str> = bounds.split('`').collect();
                 found.push(Stated {
-                    place: format!("docs/configuration.md:{}", index + 1),
+                    place: format!("{name}:{}", index + 1),
                     table: table.clone(),
                     key: key.trim_matches('`').to_owned(),
                     default: quoted(default),

@@ -45,6 +45,31 @@ const TEMPLATES: &[Template] = &[
         "`[fleet.NAME.simulated]`",
         "[fleet.f]\nprovider = \"simulated\"\n[fleet.f.simulated]\n@\nscenario = \"builtin:web-week\"\n",
     ),
+    config("`[aws]`", "[aws]\n@\n[fleet.f]\nprovider = \"simulated\"\n"),
+    config(
+        "`[fleet.NAME.asg]`",
+        "[fleet.f]\nprovider = \"asg\"\n[fleet.f.asg]\n@\ngroup = \"web\"\ntype = \"c7g.large\"\nusd_per_hour = 1\nworkers = \"stateless\"\n[[fleet.f.policy]]\nkind = \"fixed\"\ninstances = 1\n",
+    ),
+    config(
+        "`[fleet.NAME.process]`",
+        "[fleet.f]\nprovider = \"process\"\n[fleet.f.process]\n@\ncommand = [\"true\"]\n[[fleet.f.policy]]\nkind = \"fixed\"\ninstances = 1\n",
+    ),
+    config(
+        "`[aws]`",
+        "[aws]\n@\nconnect_timeout = \"100ms\"\nread_timeout = \"100ms\"\n[fleet.f]\nprovider = \"simulated\"\n",
+    ),
+    config(
+        "`[fleet.NAME.ec2]`",
+        "[fleet.f]\nprovider = \"ec2\"\n[fleet.f.ec2]\n@\nlaunch_template = \"t\"\nworkers = \"tags\"\n[[fleet.f.ec2.offering]]\nname = \"a\"\ntypes = [\"t3.small\"]\nusd_per_hour = 1\n[[fleet.f.policy]]\nkind = \"fixed\"\ninstances = 1\n",
+    ),
+    config(
+        "`[[fleet.NAME.ec2.offering]]`",
+        "[fleet.f]\nprovider = \"ec2\"\n[fleet.f.ec2]\nlaunch_template = \"t\"\nworkers = \"tags\"\n[[fleet.f.ec2.offering]]\n@\nname = \"a\"\ntypes = [\"t3.small\"]\nusd_per_hour = 1\n[[fleet.f.policy]]\nkind = \"fixed\"\ninstances = 1\n",
+    ),
+    config(
+        "`[fleet.NAME.ec2.redis]`",
+        "[fleet.f]\nprovider = \"ec2\"\n[fleet.f.ec2]\nlaunch_template = \"t\"\nworkers = \"redis\"\n[fleet.f.ec2.redis]\n@\nurl = \"redis://h\"\n[[fleet.f.ec2.offering]]\nname = \"a\"\ntypes = [\"t3.small\"]\nusd_per_hour = 1\n[[fleet.f.policy]]\nkind = \"fixed\"\ninstances = 1\n",
+    ),
     config(
         "`[fleet.NAME.objective]`",
         "[fleet.f]\nprovider = \"simulated\"\n[fleet.f.objective]\n@\n",
@@ -101,6 +126,22 @@ const TEMPLATES: &[Template] = &[
     scenario(
         "`[cloud]`",
         "[workload]\ntrace = \"x\"\n[cloud]\n@\nboot = { distribution = \"constant\", value = \"1s\" }\nusd_per_hour = 1\n[fleet]\nmax = 9\n",
+    ),
+    scenario(
+        "`[[cloud.offering]]`",
+        "[workload]\ntrace = \"x\"\n[cloud]\nboot = { distribution = \"constant\", value = \"1s\" }\n[fleet]\nmax = 9\n[[cloud.offering]]\n@\nname = \"a\"\nusd_per_hour = 1\n[cloud.offering.capacity]\n@capacity.\nup = \"1h\"\ndown = \"1h\"\n[cloud.offering.interruption]\n@interruption.\nevery = \"1h\"\n",
+    ),
+    scenario(
+        "`[cloud.warm_pool]`",
+        "[workload]\ntrace = \"x\"\n[cloud]\nboot = { distribution = \"constant\", value = \"1s\" }\nusd_per_hour = 1\n[fleet]\nmax = 9\n[cloud.warm_pool]\n@\nsize = 1\nstart = { distribution = \"constant\", value = \"1s\" }\n",
+    ),
+    scenario(
+        "`[cloud.faults]`",
+        "[workload]\ntrace = \"x\"\n[cloud]\nboot = { distribution = \"constant\", value = \"1s\" }\nusd_per_hour = 1\n[fleet]\nmax = 9\n[cloud.faults]\n@\n",
+    ),
+    scenario(
+        "`[workload.class.NAME]`",
+        "[workload]\ntrace = \"x\"\n[workload.class.a]\n@\n[cloud]\nboot = { distribution = \"constant\", value = \"1s\" }\nusd_per_hour = 1\n[fleet]\nmax = 9\n",
     ),
     scenario(
         "`[fleet]`",
@@ -262,7 +303,11 @@ impl Reader {
                     ("[fleet.f.limits]", LIMITS),
                     ("[[fleet.f.policy]]", POLICY),
                 ];
-                let others = missing.iter().filter(|(header, _)| !text.contains(header));
+                let simulated = text.contains("provider = \"simulated\"");
+                let others = missing
+                    .iter()
+                    .filter(|(header, _)| !text.contains(header))
+                    .filter(|(header, _)| simulated || !header.contains("simulated"));
                 let others: String = others.map(|(_, table)| *table).collect();
                 told(Config::parse(&format!("{text}{others}"), Path::new("")))
             }

@@ -32,9 +32,19 @@ pub fn read_signals(fields: &mut Fields<'_>) -> Vec<SignalSpec> {
 /// Reads `kind` and `max_age` of the signal `name`. A standard signal has its
 /// kind already.
 pub fn read_signal(name: &str, fields: &mut Fields<'_>) -> Option<SignalSpec> {
+    read_signal_of(name, fields, None)
+}
+
+/// Like [`read_signal`], for a signal whose source gives numbers of the kind
+/// `given`, if it knows: the signal then needs no `kind`, and no other is right.
+pub fn read_signal_of(
+    name: &str,
+    fields: &mut Fields<'_>,
+    given: Option<SignalKind>,
+) -> Option<SignalSpec> {
     let words = SignalKind::ALL.map(|kind| (kind.word(), kind));
     let standard = SignalKind::of_standard(name);
-    let kind = match standard {
+    let kind = match standard.or(given) {
         Some(kind) => fields.word("kind", &words).or(Some(kind)),
         None => fields.required_word("kind", &words),
     };
@@ -46,6 +56,20 @@ pub fn read_signal(name: &str, fields: &mut Fields<'_>) -> Option<SignalSpec> {
         fields.problem(
             "kind",
             format!("`{name}` is a {standard} and no {kind}; remove `kind` or rename the signal"),
+        );
+        return None;
+    }
+    if let (Some(given), Some(kind)) = (given, kind)
+        && given != kind
+    {
+        let change = match standard {
+            Some(_) => "rename the signal, or read something else",
+            None => "remove `kind`",
+        };
+        let key = if fields.has("kind") { "kind" } else { "source" };
+        fields.problem(
+            key,
+            format!("what is read there is a {given}, and `{name}` is a {kind}; {change}"),
         );
         return None;
     }

@@ -1,5 +1,6 @@
 //! Kinds of jobs: which one each job is of, and who goes first.
 
+use super::jobs::{narrow, wide};
 use super::spread::{Counted, Quantiles, Spread};
 
 /// The class of every job.
@@ -53,6 +54,13 @@ impl JobClasses {
     /// The class of each job, as a place in [`JobClasses::classes`].
     pub fn numbers(&self) -> &[u16] {
         &self.numbers
+    }
+
+    /// The class of the job with this number, which counts on where jobs repeat.
+    pub(crate) fn name_of(&self, job: u64) -> Option<&str> {
+        let index = job.checked_rem(wide(self.numbers.len()))?;
+        let class = usize::from(*self.numbers.get(narrow(index))?);
+        self.classes.get(class).map(|class| class.name.as_str())
     }
 
     /// How many different priorities there are; at least 1.

@@ -20,6 +20,7 @@
 mod classes;
 mod histogram;
 mod jobs;
+mod journal;
 mod ordered;
 mod server;
 #[cfg(test)]
@@ -36,6 +37,7 @@ use std::sync::Arc;
 
 pub use classes::{ClassTotals, JobClass, JobClasses};
 pub use jobs::{JOB_TIME_MAX, JobColumns, JobsError};
+pub use journal::JobEntry;
 pub use server::{Server, ServerSpec};
 pub use sharing::LatencyCurve;
 pub use spread::{Quantiles, Spread};
@@ -81,6 +83,13 @@ pub enum Keep {
 /// The name of a worker in the queue; never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WorkerId(u64);
+
+impl WorkerId {
+    /// Its place in the order in which the workers were added.
+    pub(crate) fn place(self) -> usize {
+        narrow(self.0)
+    }
+}
 
 /// What a worker is doing at the tick of the last horizon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -496,8 +505,6 @@ impl Queue {
             .iter()
             .map(|hand| u128::from(hand.end - self.now))
             .sum();
-        let so_far = |job: u64| u128::from(self.now - self.jobs.arrival(job));
-        let waiting: u128 = self.waiting().map(so_far).sum();
         let spread = |sum_micros, quantiles| Spread {
             count: self.arrived,
             sum_micros,
@@ -522,12 +529,49 @@ impl Queue {
         JobTotals {
             jobs: self.arrived,
             unfinished: self.backlog() + wide(in_hand.len()),
-            wait: spread(self.sums.wait + waiting, wait),
+            wait: spread(self.waited_micros(), wait),
             response: spread(
-                self.sums.wait + self.sums.service - remaining + waiting,
+                self.waited_micros() + self.sums.service - remaining,
                 response,
             ),
             redone: self.redone,
+        }
+    }
+
+    /// What all jobs have waited so far, summed.
+    pub fn waited_micros(&self) -> u128 {
+        let lost = self.lost.iter();
+        let lost = lost.map(|lost| u128::from(self.now - self.jobs.arrival(lost.job)));
+        let mut waited = self.sums.wait + lost.sum::<u128>();
+        let mut from = self.head;
+        while from < self.arrived {
+            let batch = self.jobs.batch(from, self.arrived);
+            let count = wide(batch.arrivals.len());
+            // Times are below 2^51, so that this many fit.
+            let sums = batch.arrivals.chunks(4_096);
+            let arrived = sums.map(|some| u128::from(some.iter().sum::<u64>()));
+            let offsets = u128::from(count) * u128::from(batch.offset);
+            waited += u128::from(self.now) * u128::from(count) - offsets - arrived.sum::<u128>();
+            from += count;
+        }
+        waited
+    }
+
+    /// Shows `note` each job that has arrived, by number, and what it waited; so
+    /// far, if it waits. Nothing unless [`Keep::EveryWait`].
+    pub fn each_wait(&self, mut note: impl FnMut(u64, u64)) {
+        if self.keep != Keep::EveryWait {
+            return;
+        }
+        let so_far = |job| self.now - self.jobs.arrival(job);
+        let mut lost = self.lost.iter().map(|lost| lost.job).peekable();
+        for (job, wait) in (0..self.head).zip(&self.waits) {
+            // What was kept of lost jobs is from before they were lost.
+            let waits = lost.next_if_eq(&job).is_some();
+            note(job, if waits { so_far(job) } else { *wait });
+        }
+        for job in self.head..self.arrived {
+            note(job, so_far(job));
         }
     }
 

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use super::classes::{ClassTotals, JobClasses, by_class, spread};
 use super::histogram::Histogram;
 use super::jobs::{Jobs, JobsError, narrow, wide};
+use super::journal::{JobEntry, Journal};
 use super::{JobTotals, Keep, QueueSpec, Snapshot, Spread, WorkerId, WorkerState};
 
 /// One slot.
@@ -28,6 +29,8 @@ struct Slot {
     percent: u32,
     /// Whether it takes jobs.
     offered: bool,
+    /// Whose it is.
+    worker: Option<WorkerId>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -108,12 +111,14 @@ pub(super) struct OrderedQueue {
     redone: u64,
     lost_micros: u128,
     ready_micros_gone: u128,
+    journal: Journal,
 }
 
 impl OrderedQueue {
     pub(super) fn new(
         spec: QueueSpec,
         classes: Option<Arc<JobClasses>>,
+        journal: bool,
     ) -> Result<Self, JobsError> {
         let levels = classes.as_ref().map_or(1, |classes| classes.levels());
         let length = spec.jobs.len();
@@ -145,6 +150,7 @@ impl OrderedQueue {
             redone: 0,
             lost_micros: 0,
             ready_micros_gone: 0,
+            journal: Journal::new(journal),
         })
     }
 
@@ -236,6 +242,13 @@ impl OrderedQueue {
             if self.collect_responses {
                 self.responses.push(end - self.jobs.arrival(hand.job));
             }
+            if self.journal.kept() {
+                let entry = self.entry(hand, self.slots[place].worker);
+                self.journal.end(JobEntry {
+                    end: Some(end),
+                    ..entry
+                });
+            }
         }
         if !self.slots[place].offered {
             return;
@@ -317,6 +330,8 @@ impl OrderedQueue {
             self.slots.resize(length, Slot::default());
             first
         });
+        let id = WorkerId(self.worker_next);
+        self.worker_next += 1;
         let slots = first..first + count;
         for slot in slots.clone() {
             self.slots[index(slot)] = Slot {
@@ -324,10 +339,9 @@ impl OrderedQueue {
                 free_at: ready_at,
                 percent,
                 offered: true,
+                worker: Some(id),
             };
         }
-        let id = WorkerId(self.worker_next);
-        self.worker_next += 1;
         self.boots.insert((ready_at, first), id);
         self.workers.insert(
             id,
@@ -418,6 +432,7 @@ impl OrderedQueue {
         }
         self.lost_micros += u128::from(self.now - start);
         self.redone += 1;
+        self.journal.lose(job);
         let level = self.level(job);
         self.lines[level].lost.insert(job);
         self.waiting += 1;
@@ -479,7 +494,6 @@ impl OrderedQueue {
     }
 
     pub(super) fn totals(&self) -> JobTotals {
-        let waiting: u128 = self.waiting().map(|job| u128::from(self.so_far(job))).sum();
         let (wait, response) = match &self.kept {
             Kept::Each(kept) => {
                 let times = self.times(kept);
@@ -501,13 +515,64 @@ impl OrderedQueue {
         JobTotals {
             jobs: self.arrived,
             unfinished: self.waiting + self.busy,
-            wait: spread(self.wait_sum + waiting, wait),
+            wait: spread(self.waited_micros(), wait),
             response: spread(
-                self.wait_sum + self.service_sum - self.remaining() + waiting,
+                self.waited_micros() + self.service_sum - self.remaining(),
                 response,
             ),
             redone: self.redone,
         }
+    }
+
+    pub(super) fn waited_micros(&self) -> u128 {
+        let waiting = self.waiting().map(|job| u128::from(self.so_far(job)));
+        self.wait_sum + waiting.sum::<u128>()
+    }
+
+    pub(super) fn each_wait(&self, mut note: impl FnMut(u64, u64)) {
+        if let Kept::Each(kept) = &self.kept {
+            let times = self.times(kept);
+            for (job, (wait, _)) in (0..).zip(times) {
+                note(job, wait);
+            }
+        }
+    }
+
+    /// What is known of a job in hand.
+    fn entry(&self, hand: Hand, worker: Option<WorkerId>) -> JobEntry {
+        JobEntry {
+            job: hand.job,
+            arrival: self.jobs.arrival(hand.job),
+            start: Some(hand.start),
+            end: None,
+            worker,
+            redone: self.journal.redone(hand.job),
+        }
+    }
+
+    pub(super) fn take_journal(&mut self) -> Vec<JobEntry> {
+        self.journal.take()
+    }
+
+    pub(super) fn unfinished(&self) -> Vec<JobEntry> {
+        if !self.journal.kept() {
+            return Vec::new();
+        }
+        let in_hand = self.slots.iter().filter_map(|slot| {
+            let hand = slot.hand?;
+            Some(self.entry(hand, slot.worker))
+        });
+        let waiting = self.waiting().map(|job| JobEntry {
+            job,
+            arrival: self.jobs.arrival(job),
+            start: None,
+            end: None,
+            worker: None,
+            redone: self.journal.redone(job),
+        });
+        let mut all: Vec<JobEntry> = in_hand.chain(waiting).collect();
+        all.sort_unstable_by_key(|entry| entry.job);
+        all
     }
 
     /// The totals of each class; empty unless every wait is kept.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::classes::{ClassTotals, JobClasses};
 use super::jobs::JobsError;
+use super::journal::JobEntry;
 use super::ordered::OrderedQueue;
 use super::sharing::{LatencyCurve, SharingQueue};
 use super::{JobTotals, Queue, QueueSpec, Snapshot, WorkerId, WorkerState};
@@ -21,6 +22,9 @@ pub struct ServerSpec {
     /// Takes the slower queue although the fast one would do, to hold one
     /// against the other.
     pub slow: bool,
+    /// Whether each job's way is told. The fast queue does not know it, so the
+    /// slower ones serve.
+    pub journal: bool,
 }
 
 /// The queue of a world.
@@ -53,11 +57,11 @@ impl Server {
     pub fn new(queue: QueueSpec, spec: ServerSpec) -> Result<Self, JobsError> {
         let classes = spec.classes;
         if let Some(curve) = spec.sharing {
-            let queue = SharingQueue::new(queue, classes, curve)?;
+            let queue = SharingQueue::new(queue, classes, curve, spec.journal)?;
             return Ok(Self(Kind::Sharing(Box::new(queue))));
         }
-        if classes.is_some() || spec.speeds || spec.slow {
-            let queue = OrderedQueue::new(queue, classes)?;
+        if classes.is_some() || spec.speeds || spec.slow || spec.journal {
+            let queue = OrderedQueue::new(queue, classes, spec.journal)?;
             return Ok(Self(Kind::Ordered(Box::new(queue))));
         }
         Ok(Self(Kind::Fast(Box::new(Queue::new(queue)?))))
@@ -112,6 +116,36 @@ impl Server {
     /// See [`Queue::take_finished`].
     pub fn take_finished(&mut self) -> Vec<u64> {
         each!(&mut self.0, queue => queue.take_finished())
+    }
+
+    /// See [`Queue::waited_micros`].
+    pub fn waited_micros(&self) -> u128 {
+        each!(&self.0, queue => queue.waited_micros())
+    }
+
+    /// See [`Queue::each_wait`].
+    pub fn each_wait(&self, note: impl FnMut(u64, u64)) {
+        each!(&self.0, queue => queue.each_wait(note));
+    }
+
+    /// The jobs that ended since this was last asked, in the order of their
+    /// ends; none without [`ServerSpec::journal`].
+    pub fn take_journal(&mut self) -> Vec<JobEntry> {
+        match &mut self.0 {
+            Kind::Fast(_) => Vec::new(),
+            Kind::Ordered(queue) => queue.take_journal(),
+            Kind::Sharing(queue) => queue.take_journal(),
+        }
+    }
+
+    /// The jobs that are not finished, in the order of their arrivals; none
+    /// without [`ServerSpec::journal`].
+    pub fn unfinished(&self) -> Vec<JobEntry> {
+        match &self.0 {
+            Kind::Fast(_) => Vec::new(),
+            Kind::Ordered(queue) => queue.unfinished(),
+            Kind::Sharing(queue) => queue.unfinished(),
+        }
     }
 
     /// See [`Queue::totals`].

@@ -76,15 +76,15 @@ fn shared_servers_respond_as_theory_says_whatever_the_services() {
             ..ServerSpec::default()
         };
         let jobs = poisson(150_000, load, 7, constant);
-        let served: u64 = jobs.iter().map(|(_, service)| service).sum();
-        let service = served as f64 / jobs.len() as f64 / SECOND;
+        let work: u64 = jobs.iter().map(|(_, service)| service).sum();
+        let service = work as f64 / jobs.len() as f64 / SECOND;
         let mut server = server(jobs, spec);
         server.add(1, 0, 100);
         server.advance(1 << 40);
         let totals = server.totals();
         assert_eq!(totals.unfinished, 0);
         let lost = totals.response.sum_micros - totals.wait.sum_micros;
-        assert_eq!(lost, u128::from(served));
+        assert_eq!(lost, u128::from(work));
         let expected = service / (1.0 - load * service);
         let found = mean(&totals.response);
         let off = (found / expected - 1.0).abs();
@@ -184,6 +184,9 @@ fn scripts() -> impl Strategy<Value = Script> {
     (1..4_u32, jobs, ticks).prop_map(|(slots, jobs, ticks)| Script { slots, jobs, ticks })
 }
 
+/// Free since when and whether by a departure; job, start and end.
+type PlainSlot = ((u64, bool), Option<(usize, u64, u64)>);
+
 /// One worker of the plain loops.
 struct Plain {
     ready_at: u64,
@@ -191,8 +194,7 @@ struct Plain {
     fenced: bool,
     gone: bool,
     block: usize,
-    /// Free since when and whether by a departure; job, start and end.
-    slots: Vec<((u64, bool), Option<(usize, u64, u64)>)>,
+    slots: Vec<PlainSlot>,
     /// Job, start, and what it still needs.
     sessions: Vec<(usize, u64, u64)>,
 }
@@ -457,84 +459,95 @@ fn compare(script: &Script, priorities: [u32; 3], shared: bool) {
         plain.advance(now);
         server.advance(now);
         for step in steps {
-            let place = |place: &usize| {
-                let place = (!workers.is_empty()).then(|| place % workers.len())?;
-                (!plain.workers[place].gone).then_some(place)
-            };
-            match step {
-                Step::Add { boot, fast } => {
-                    let percent = if *fast { 250 } else { 100 };
-                    workers.push(server.add(script.slots, now + boot, percent));
-                    plain.add(*boot, u64::from(percent));
-                }
-                Step::Fence(which) => {
-                    if let Some(place) = place(which) {
-                        server.fence(workers[place]);
-                        plain.workers[place].fenced = true;
-                    }
-                }
-                Step::Unfence(which) => {
-                    if let Some(place) = place(which) {
-                        server.unfence(workers[place]);
-                        plain.unfence(place);
-                    }
-                }
-                Step::Remove(which) => {
-                    if let Some(place) = place(which) {
-                        assert_eq!(server.remove(workers[place]), plain.remove(place));
-                    }
-                }
-            }
-        }
-        let (seen, totals) = (server.snapshot(), server.totals());
-        let times = plain.times();
-        let ended: Vec<_> = plain
-            .times
-            .iter()
-            .flatten()
-            .filter_map(|times| times.1)
-            .collect();
-        assert_eq!(seen.arrivals, plain.arrived as u64, "at {now}");
-        assert_eq!(seen.backlog, plain.waiting.len() as u64, "at {now}");
-        assert_eq!(seen.completions, ended.len() as u64, "at {now}");
-        assert_eq!(seen.busy_micros, plain.busy_micros, "at {now}");
-        let busy = plain.workers.iter().filter(|worker| !worker.gone);
-        let busy = busy.map(|one| {
-            one.slots.iter().filter(|slot| slot.1.is_some()).count() + one.sessions.len()
-        });
-        for (place, count) in plain
-            .workers
-            .iter()
-            .enumerate()
-            .filter(|one| !one.1.gone)
-            .map(|one| one.0)
-            .zip(busy)
-        {
-            let state = server.state(workers[place]).expect("it is there");
-            assert_eq!(state.busy as usize, count, "worker {place} at {now}");
-        }
-        assert_eq!(
-            totals.wait,
-            classes::spread(times.iter().map(|time| time.0)),
-            "at {now}"
-        );
-        assert_eq!(
-            totals.response,
-            classes::spread(times.iter().map(|time| time.1)),
-            "at {now}"
-        );
-        assert_eq!(totals.redone, plain.redone);
-        for (number, found) in (0_u16..).zip(server.class_totals()) {
-            let own = times
-                .iter()
-                .zip(&plain.jobs)
-                .filter(|(_, job)| job.2 == number);
-            let waits: Vec<u64> = own.map(|(time, _)| time.0).collect();
-            assert_eq!(found.wait, classes::spread(waits.iter().copied()));
+            take(step, &mut server, &mut plain, &mut workers);
         }
         finished += server.take_finished().len();
-        assert_eq!(finished, ended.len());
+        same(&server, &plain, &workers, finished);
     }
+}
+
+/// Does `step` to both.
+fn take(step: &Step, server: &mut Server, plain: &mut Stepped, workers: &mut Vec<WorkerId>) {
+    let (which, count) = match step {
+        Step::Add { boot, fast } => {
+            let percent = if *fast { 250 } else { 100 };
+            let slots = u32::try_from(plain.slots).expect("small");
+            workers.push(server.add(slots, plain.now + boot, percent));
+            plain.add(*boot, u64::from(percent));
+            return;
+        }
+        Step::Fence(which) | Step::Unfence(which) | Step::Remove(which) => (which, workers.len()),
+    };
+    let Some(place) = which
+        .checked_rem(count)
+        .filter(|place| !plain.workers[*place].gone)
+    else {
+        return;
+    };
+    match step {
+        Step::Fence(_) => {
+            server.fence(workers[place]);
+            plain.workers[place].fenced = true;
+        }
+        Step::Unfence(_) => {
+            server.unfence(workers[place]);
+            plain.unfence(place);
+        }
+        Step::Remove(_) | Step::Add { .. } => {
+            assert_eq!(server.remove(workers[place]), plain.remove(place));
+        }
+    }
+}
+
+/// Every number of both is the same.
+fn same(server: &Server, plain: &Stepped, workers: &[WorkerId], finished: usize) {
+    let now = plain.now;
+    let (seen, totals) = (server.snapshot(), server.totals());
+    let times = plain.times();
+    let ended: Vec<_> = plain
+        .times
+        .iter()
+        .flatten()
+        .filter_map(|times| times.1)
+        .collect();
+    assert_eq!(seen.arrivals, plain.arrived as u64, "at {now}");
+    assert_eq!(seen.backlog, plain.waiting.len() as u64, "at {now}");
+    assert_eq!(seen.completions, ended.len() as u64, "at {now}");
+    assert_eq!(seen.busy_micros, plain.busy_micros, "at {now}");
+    let busy = plain.workers.iter().filter(|worker| !worker.gone);
+    let busy = busy
+        .map(|one| one.slots.iter().filter(|slot| slot.1.is_some()).count() + one.sessions.len());
+    for (place, count) in plain
+        .workers
+        .iter()
+        .enumerate()
+        .filter(|one| !one.1.gone)
+        .map(|one| one.0)
+        .zip(busy)
+    {
+        let state = server.state(workers[place]).expect("it is there");
+        assert_eq!(state.busy as usize, count, "worker {place} at {now}");
+    }
+    assert_eq!(
+        totals.wait,
+        classes::spread(times.iter().map(|time| time.0)),
+        "at {now}"
+    );
+    assert_eq!(
+        totals.response,
+        classes::spread(times.iter().map(|time| time.1)),
+        "at {now}"
+    );
+    assert_eq!(totals.redone, plain.redone);
+    for (number, found) in (0_u16..).zip(server.class_totals()) {
+        let own = times
+            .iter()
+            .zip(&plain.jobs)
+            .filter(|(_, job)| job.2 == number);
+        let waits: Vec<u64> = own.map(|(time, _)| time.0).collect();
+        assert_eq!(found.wait, classes::spread(waits.iter().copied()));
+    }
+    assert_eq!(finished, ended.len());
 }
 
 proptest! {

@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use super::classes::{ClassTotals, JobClasses, by_class, spread};
 use super::jobs::{Jobs, JobsError, narrow, wide};
+use super::journal::{JobEntry, Journal};
 use super::{JobTotals, Keep, QueueSpec, Snapshot, Spread, WorkerId, WorkerState};
 
 /// Full speed.
@@ -174,6 +175,9 @@ pub(super) struct SharingQueue {
     redone: u64,
     ready_micros_gone: u128,
     busy_micros_gone: u128,
+    journal: Journal,
+    /// When each session in service began; kept for the journal only.
+    starts: BTreeMap<u64, u64>,
 }
 
 impl SharingQueue {
@@ -181,6 +185,7 @@ impl SharingQueue {
         spec: QueueSpec,
         classes: Option<Arc<JobClasses>>,
         curve: LatencyCurve,
+        journal: bool,
     ) -> Result<Self, JobsError> {
         Ok(Self {
             jobs: Jobs::new(spec.jobs, spec.repeat_every)?,
@@ -206,6 +211,8 @@ impl SharingQueue {
             redone: 0,
             ready_micros_gone: 0,
             busy_micros_gone: 0,
+            journal: Journal::new(journal),
+            starts: BTreeMap::new(),
         })
     }
 
@@ -294,6 +301,14 @@ impl SharingQueue {
         if self.collect_responses {
             self.responses.push(response);
         }
+        if self.journal.kept() {
+            let entry = self.entry(job, Some(worker));
+            self.starts.remove(&job);
+            self.journal.end(JobEntry {
+                end: Some(at),
+                ..entry
+            });
+        }
     }
 
     /// Changes `worker`, and puts it in its new place everywhere.
@@ -325,7 +340,40 @@ impl SharingQueue {
                 worker.sessions.insert((worker.received + service, job));
             });
             self.in_service += 1;
+            if self.journal.kept() {
+                self.starts.insert(job, self.now);
+            }
         }
+    }
+
+    /// What is known of an unfinished job.
+    fn entry(&self, job: u64, worker: Option<WorkerId>) -> JobEntry {
+        JobEntry {
+            job,
+            arrival: self.jobs.arrival(job),
+            start: self.starts.get(&job).copied(),
+            end: None,
+            worker,
+            redone: self.journal.redone(job),
+        }
+    }
+
+    pub(super) fn take_journal(&mut self) -> Vec<JobEntry> {
+        self.journal.take()
+    }
+
+    pub(super) fn unfinished(&self) -> Vec<JobEntry> {
+        if !self.journal.kept() {
+            return Vec::new();
+        }
+        let served = self.workers.iter().flat_map(|(id, worker)| {
+            let sessions = worker.sessions.iter();
+            sessions.map(|(_, job)| self.entry(*job, Some(*id)))
+        });
+        let waiting = self.waiting().map(|job| self.entry(job, None));
+        let mut all: Vec<JobEntry> = served.chain(waiting).collect();
+        all.sort_unstable_by_key(|entry| entry.job);
+        all
     }
 
     pub(super) fn add(&mut self, slots: u32, ready_at: u64, percent: u32) -> WorkerId {
@@ -381,6 +429,8 @@ impl SharingQueue {
         for (_, job) in &worker.sessions {
             self.in_service -= 1;
             self.redone += 1;
+            self.journal.lose(*job);
+            self.starts.remove(job);
             self.lost.insert(*job);
         }
         worker.count()
@@ -434,12 +484,7 @@ impl SharingQueue {
     pub(super) fn totals(&self) -> JobTotals {
         let so_far = |job: u64| u128::from(self.so_far(job));
         let waiting: u128 = self.waiting().map(so_far).sum();
-        let (mut delay, mut in_service) = (0, 0);
-        for job in self.sessions() {
-            let (own, response) = self.times_of(job);
-            delay += u128::from(own);
-            in_service += u128::from(response);
-        }
+        let in_service: u128 = self.sessions().map(so_far).sum();
         let quantiles = (self.keep == Keep::EveryWait).then(|| {
             let times = self.times_so_far();
             let wait = spread(times.iter().map(|(wait, _)| *wait));
@@ -455,9 +500,23 @@ impl SharingQueue {
         JobTotals {
             jobs: self.arrived,
             unfinished: self.arrived - self.completed,
-            wait: spread(self.delay_sum + delay + waiting, wait),
+            wait: spread(self.waited_micros(), wait),
             response: spread(self.response_sum + in_service + waiting, response),
             redone: self.redone,
+        }
+    }
+
+    pub(super) fn waited_micros(&self) -> u128 {
+        let waiting = self.waiting().map(|job| u128::from(self.so_far(job)));
+        let served = self.sessions().map(|job| u128::from(self.times_of(job).0));
+        self.delay_sum + waiting.chain(served).sum::<u128>()
+    }
+
+    pub(super) fn each_wait(&self, mut note: impl FnMut(u64, u64)) {
+        if self.keep == Keep::EveryWait {
+            for (job, (wait, _)) in (0..).zip(self.times_so_far()) {
+                note(job, wait);
+            }
         }
     }
 

@@ -147,7 +147,7 @@ fn read_prices(fields: &mut Fields<'_>, place: Place<'_>) -> Option<PriceCourse>
     let course = PriceCourse::new(steps);
     let file = fields.optional::<String>("price_file");
     let start = fields.optional::<Timestamp>("price_start");
-    let rows = fields.table("price_rows", read_rows);
+    let rows = fields.table("price_rows", |fields| Some(read_rows(fields)));
     let Some(file) = file else {
         for key in ["price_start", "price_rows"] {
             if fields.has(key) {
@@ -191,7 +191,7 @@ fn read_prices(fields: &mut Fields<'_>, place: Place<'_>) -> Option<PriceCourse>
     }
 }
 
-fn read_rows(fields: &mut Fields<'_>) -> Option<Vec<(String, String)>> {
+fn read_rows(fields: &mut Fields<'_>) -> Vec<(String, String)> {
     let keys: Vec<&str> = fields.keys().collect();
     let mut rows = Vec::new();
     for key in keys {
@@ -201,7 +201,7 @@ fn read_rows(fields: &mut Fields<'_>) -> Option<Vec<(String, String)>> {
             None => fields.problem(key, "write the column's value as text"),
         }
     }
-    Some(rows)
+    rows
 }
 
 fn read_capacity(fields: &mut Fields<'_>) -> Option<CapacitySpec> {
@@ -245,9 +245,9 @@ fn read_share(fields: &mut Fields<'_>, key: &str, default: f64) -> f64 {
 }
 
 /// `[cloud.faults]`.
-pub(super) fn read_faults(fields: &mut Fields<'_>) -> Option<FaultSpec> {
+pub(super) fn read_faults(fields: &mut Fields<'_>) -> FaultSpec {
     let second = Duration::from_secs(1);
-    Some(FaultSpec {
+    FaultSpec {
         launch_requests: fields.table("launch_requests", read_bucket),
         launch_instances: fields.table("launch_instances", read_bucket),
         terminate_requests: fields.table("terminate_requests", read_bucket),
@@ -260,7 +260,7 @@ pub(super) fn read_faults(fields: &mut Fields<'_>) -> Option<FaultSpec> {
         lifetime: fields.optional_within("lifetime", second..=YEARS),
         metric_gaps: read_share(fields, "metric_gaps", 0.0),
         metric_delay: fields.table("metric_delay", read_distribution),
-    })
+    }
 }
 
 fn read_bucket(fields: &mut Fields<'_>) -> Option<BucketSpec> {

@@ -127,11 +127,11 @@ fn check_names(trace: &Trace, classes: &[ClassWork<'_>]) -> Result<(), WorkloadE
     }
     Err(WorkloadError::NoSuchClass {
         class: class.name.to_owned(),
-        trace: trace.name().to_owned(),
         known: if told.is_empty() {
-            "it has none".to_owned()
+            format!("trace {} has no classes", trace.name()).into()
         } else {
-            format!("it has {}", told.join(", "))
+            let told = told.join(", ");
+            format!("trace {} has no such class, it has {told}", trace.name()).into()
         },
     })
 }
@@ -249,8 +249,8 @@ mod tests {
                 ..WorkloadSpec::default()
             };
             let plain = build(&trace, &spec, 3).expect("jobs");
-            let classes = [class("batch", 0), class("web", 2)];
-            let classed = build_classed(&trace, &spec, &classes, 3).expect("jobs");
+            let two = [class("batch", 0), class("web", 2)];
+            let classed = build_classed(&trace, &spec, &two, 3).expect("jobs");
             assert_eq!(plain.jobs, classed.jobs);
             let told = classed.classes.expect("it has some");
             let names: Vec<&str> = told.classes().iter().map(|one| one.name.as_str()).collect();
@@ -322,6 +322,6 @@ mod tests {
         assert!(told.contains("it has web, batch, mail;"), "{told}");
         let rate = Trace::of_counts("rate", 1_000_000, vec![2; 50]).expect("a trace");
         let service = Distribution::constant(Duration::from_secs(1)).expect("short");
-        assert!(refused(&rate, Some(service)).contains("it has none;"));
+        assert!(refused(&rate, Some(service)).contains("has no classes;"));
     }
 }

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::time::Duration;
 
 use windlass_policies::model::{FleetError, Notice};
-use windlass_policies::units::{MicroUsd, micros_of};
+use windlass_policies::units::{Meter, MicroUsd, micros_of};
 
 use super::World;
 use super::cloud::{CloudSpec, FaultSpec};
@@ -266,7 +266,6 @@ impl World {
 
     /// What is told only where it can happen.
     pub(super) fn extras(&self) -> Extras {
-        let now = u128::from(self.queue.now());
         let (faults, pools) = (&self.trouble.faults, &self.pools);
         let any = |has: fn(&super::cloud::PoolSpec) -> bool| pools.iter().any(|one| has(&one.spec));
         let waves = any(|spec| spec.interruption.is_some());
@@ -277,21 +276,32 @@ impl World {
             || faults.launch_instances.is_some()
             || faults.terminate_requests.is_some();
         let told = |applies: bool, count: u64| applies.then_some(count);
-        let mut prepaid = windlass_policies::units::Meter::default();
-        for (offering, pool) in self.spec.offerings.iter().zip(pools) {
-            let micros = now * u128::from(offering.prepaid);
-            prepaid.add_wide(pool.spec.prepaid_price, micros);
-        }
-        let any_prepaid = self.spec.offerings.iter().any(|one| one.prepaid > 0);
-        let warm = self.warm_pool.as_ref();
         Extras {
             interrupted: told(waves, self.counts.interrupted),
             died: told(mortal, self.counts.died),
             no_capacity: told(scarce || dry, self.counts.no_capacity),
             throttled: told(limited, self.counts.throttled),
-            prepaid_cost: any_prepaid.then(|| prepaid.total()),
-            warm_pool_cost: warm.map(|pool| pool.bill(self.queue.now()).total()),
+            prepaid_cost: self.prepaid_cost(),
+            warm_pool_cost: self.warm_pool_cost(),
             classes: self.queue.class_totals(),
         }
+    }
+
+    /// What was paid for ahead up to now, used or not; `None` if nothing ever is.
+    pub(super) fn prepaid_cost(&self) -> Option<MicroUsd> {
+        let now = u128::from(self.queue.now());
+        let mut prepaid = Meter::default();
+        for (offering, pool) in self.spec.offerings.iter().zip(&self.pools) {
+            let micros = now * u128::from(offering.prepaid);
+            prepaid.add_wide(pool.spec.prepaid_price, micros);
+        }
+        let any = self.spec.offerings.iter().any(|one| one.prepaid > 0);
+        any.then(|| prepaid.total())
+    }
+
+    /// What the warm pool cost up to now; `None` without one.
+    pub(super) fn warm_pool_cost(&self) -> Option<MicroUsd> {
+        let warm = self.warm_pool.as_ref()?;
+        Some(warm.bill(self.queue.now()).total())
     }
 }

@@ -144,6 +144,11 @@ impl Roster {
         }
     }
 
+    /// All there ever were, in the order of their launches.
+    pub(super) fn all(&self) -> &[Record] {
+        &self.records
+    }
+
     /// Those that may be in a listing, sorted by id.
     pub(super) fn shown(&self) -> impl Iterator<Item = &Record> {
         self.shown.values().map(|place| &self.records[*place])

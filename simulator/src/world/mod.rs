@@ -16,15 +16,17 @@ mod ports;
 pub mod price;
 #[cfg(test)]
 mod tests;
+mod view;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use windlass_policies::model::{
-    Action, Epoch, FleetError, Instance, InstanceId, LaunchToken, Listing, Offering, Outcome, Work,
+    Action, Epoch, FleetError, Instance, InstanceId, LaunchToken, Listing, Market, Offering,
+    Outcome, Work,
 };
 use windlass_policies::signal::{Readings, SignalSpec};
-use windlass_policies::units::{MicroUsd, MicroUsdPerHour, Timestamp, micros_of};
+use windlass_policies::units::{MicroUsd, Timestamp, micros_of};
 
 use crate::queue::{
     JobsError, QueueSpec, SLOTS_MAX, Server, ServerSpec, Snapshot, Spread, WorkerId, WorkerState,
@@ -34,6 +36,7 @@ use crate::queue::{
 pub use billing::charged_micros;
 pub use happening::Extras;
 pub use ports::SimulatedPorts;
+pub use view::{JobStory, Stay as InstanceStay, WorldView};
 
 use billing::{Bill, Stay};
 use cloud::CloudSpec;
@@ -158,6 +161,8 @@ pub struct World {
     events: BTreeMap<(u64, u64), Event>,
     event_next: u64,
     counts: Counts,
+    /// The place of the instance of each worker, in the order of the workers.
+    places: Vec<usize>,
 }
 
 impl std::fmt::Debug for World {
@@ -199,6 +204,7 @@ impl World {
             events: BTreeMap::new(),
             event_next: 0,
             counts: Counts::default(),
+            places: Vec::new(),
             slots_alive: 0,
             bill: Bill::default(),
             epoch_newest: Epoch::default(),
@@ -272,17 +278,6 @@ impl World {
     /// (any more). Times are microseconds of the world.
     pub fn worker(&self, id: &InstanceId) -> Option<WorkerState> {
         self.queue.state(self.roster.get(id)?.worker?)
-    }
-
-    /// What the instances that have not ended cost an hour now, those that are
-    /// paid for already too.
-    pub fn spend(&self) -> MicroUsdPerHour {
-        let price = |record: &Record| match &self.pools[record.offering].spec.prices {
-            Some(course) => course.at(self.queue.now()).get(),
-            None => self.spec.offerings[record.offering].price.get(),
-        };
-        let prices = self.roster.alive().map(price);
-        MicroUsdPerHour::new(prices.fold(0, u64::saturating_add))
     }
 
     /// How many instances have not ended, booting ones included.
@@ -468,6 +463,8 @@ impl World {
         let covered = self.pools[offering].enter(place);
         let percent = self.pools[offering].spec.throughput_percent;
         let straggle = token.as_ref().map_or(0, |_| self.trouble.straggle());
+        let worker = ready_at.map(|at| self.queue.add(slots, at, percent));
+        self.places.extend(worker.map(|_| place));
         self.roster.add(Record {
             id: id.clone(),
             offering,
@@ -476,7 +473,7 @@ impl World {
             ready_at,
             ended_at: None,
             fenced: false,
-            worker: ready_at.map(|at| self.queue.add(slots, at, percent)),
+            worker,
             covered_at: covered.then_some(now),
             notice: None,
             straggle,
@@ -536,11 +533,12 @@ impl World {
         let (offering, covered) = (record.offering, record.covered_at.is_some());
         let lost = record.worker.map_or(0, |worker| self.queue.remove(worker));
         let prices = self.pools[offering].spec.prices.clone();
+        let spot = self.spec.offerings[offering].market == Market::Spot;
         let stay = Stay {
             from: record.launched_at,
             until: now,
             covered_at: record.covered_at,
-            taken_back: by == EndedBy::TakingBack,
+            taken_back: spot && by == EndedBy::TakingBack,
             prices: prices.as_deref(),
         };
         self.bill.charge_stay(&self.spec.offerings[offering], &stay);
@@ -566,17 +564,7 @@ impl World {
     /// charged as if they ended now.
     pub fn summary(&self) -> Summary {
         let now = self.queue.now();
-        let mut bill = self.bill;
-        for record in self.roster.alive() {
-            let stay = Stay {
-                from: record.launched_at,
-                until: now,
-                covered_at: record.covered_at,
-                taken_back: false,
-                prices: self.pools[record.offering].spec.prices.as_deref(),
-            };
-            bill.charge_stay(&self.spec.offerings[record.offering], &stay);
-        }
+        let bill = self.bill_so_far();
         let jobs = self.queue.totals();
         let mean = ratio(bill.ran_micros, u128::from(now));
         Summary {
@@ -596,6 +584,22 @@ impl World {
             busy_killed: self.busy_killed,
             extras: self.extras(),
         }
+    }
+
+    /// The bill as if the instances that are still there ended now.
+    fn bill_so_far(&self) -> Bill {
+        let mut bill = self.bill;
+        for record in self.roster.alive() {
+            let stay = Stay {
+                from: record.launched_at,
+                until: self.queue.now(),
+                covered_at: record.covered_at,
+                taken_back: false,
+                prices: self.pools[record.offering].spec.prices.as_deref(),
+            };
+            bill.charge_stay(&self.spec.offerings[record.offering], &stay);
+        }
+        bill
     }
 
     fn work(&self, record: &Record) -> Work {

@@ -22,6 +22,11 @@ impl SimulatedPorts {
         Self(Rc::new(RefCell::new(world)))
     }
 
+    /// The world itself; `None` if there are other handles on it.
+    pub fn into_world(self) -> Option<World> {
+        Rc::into_inner(self.0).map(RefCell::into_inner)
+    }
+
     /// Looks at the world or changes it. `look` must not use the ports.
     pub fn with<R>(&self, look: impl FnOnce(&mut World) -> R) -> R {
         look(&mut self.0.borrow_mut())

@@ -1,6 +1,8 @@
 //! One faulty run: a world, its faults, a controller that crashes and comes
 //! back, and a witness between them who writes down what is really done.
 
+mod market;
+
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +20,9 @@ use windlass_policies::ports::{
 };
 use windlass_policies::reconcile::{Mode, Ports, reconcile};
 use windlass_policies::signal::{Reading, Readings, SignalSpec};
-use windlass_policies::spec::{Drain, FleetSpec, Limits, Mix, Objective, Spot, Strays};
+use windlass_policies::spec::{
+    Drain, FleetSpec, Limits, Mix, Objective, OnRebalance, Spot, Strays,
+};
 use windlass_policies::units::{MicroUsdPerHour, Timestamp};
 use windlass_simulator::engine::poll_once;
 use windlass_simulator::faults::{FaultMix, Faults, Faulty};
@@ -28,6 +32,8 @@ use windlass_simulator::world::cloud::{
     BucketSpec, CapacitySpec, CloudSpec, FaultSpec, InterruptionSpec, PoolSpec,
 };
 use windlass_simulator::world::{SimulatedPorts, World, WorldSpec};
+
+use market::Bazaar;
 
 const FLEET: &str = "workers";
 const PRICE: MicroUsdPerHour = MicroUsdPerHour::new(100_000);
@@ -56,6 +62,8 @@ pub(crate) enum Bug {
     IncompleteIsComplete,
     PriceHalved,
     TokensRepeat,
+    StraysNotConfirmed,
+    RebalanceIgnored,
 }
 
 /// What came of a run.
@@ -69,10 +77,10 @@ pub(crate) struct Report {
 /// Where a run takes place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cloud {
-    /// One offering that is always there.
+    /// The world does nothing of its own accord.
     Plain,
-    /// Two offerings on spot that run dry and are taken back, and one on
-    /// demand; calls are refused, boots fail, instances die.
+    /// Its pools run dry and are taken back in waves, calls are refused, boots
+    /// fail, instances die.
     Market,
 }
 
@@ -83,18 +91,14 @@ pub(crate) fn run(seed: u64, bug: Option<Bug>) -> Report {
 
 /// The run of `seed` in `cloud`, perhaps with a mistake in it.
 pub(crate) fn run_in(cloud: Cloud, seed: u64, bug: Option<Bug>) -> Report {
-    let mut spec = draw_spec(seed);
-    if cloud == Cloud::Market {
-        spec.offerings = offerings();
-        // What they hold after the storm may be the dear ones.
-        spec.limits.max_usd_per_hour = PRICE.times(100);
-    }
+    let spec = draw_spec(seed);
     let faults = Faults::new(FaultMix::drawn(seed), seed);
     let stormy = std::rc::Rc::new(Cell::new(true));
     let world = SimulatedPorts::new(draw_world(cloud, seed, &stormy));
     let store = MemoryStore::keeping_all();
     let witness = Witness {
         world: &world,
+        market: Bazaar::new(seed, &world, &stormy),
         store: &store,
         absent: Cell::new(false),
         spec: &spec,
@@ -112,6 +116,7 @@ pub(crate) fn run_in(cloud: Cloud, seed: u64, bug: Option<Bug>) -> Report {
             faults.calm();
             world.with(World::calm);
         }
+        witness.market.tick();
         controller.cycle(&witness, &faults, &store);
         witness.look_at_world();
     }
@@ -237,12 +242,19 @@ fn believed_spec(spec: &FleetSpec, bug: Option<Bug>) -> FleetSpec {
             offering.price = MicroUsdPerHour::new(offering.price.get() / 2);
         }
     }
+    if bug == Some(Bug::StraysNotConfirmed) {
+        spec.limits.strays_confirmations = 1;
+    }
+    if bug == Some(Bug::RebalanceIgnored) {
+        spec.spot.on_rebalance = OnRebalance::Ignore;
+    }
     spec
 }
 
 /// Stands before the world and checks everything that is really done to it.
 struct Witness<'a> {
     world: &'a SimulatedPorts,
+    market: Bazaar<'a>,
     store: &'a MemoryStore,
     spec: &'a FleetSpec,
     bug: Option<Bug>,
@@ -258,20 +270,23 @@ impl Witness<'_> {
 
     fn look_at_world(&self) {
         let alive = self.world.with(|world| world.alive_count());
-        if alive > self.spec.limits.max {
+        // Whoever launched those did not ask.
+        let uninvited = self.market.strays();
+        if alive > self.spec.limits.max.saturating_add(uninvited) {
             self.report(format!(
                 "{alive} instances: more instances than max {}",
                 self.spec.limits.max
             ));
         }
-        let spend = self.world.with(|world| world.spend());
-        if spend > self.spec.limits.max_usd_per_hour {
+        let spend = self.market.spend();
+        let most = self.spec.limits.max_usd_per_hour.get() + PRICE.times(uninvited).get();
+        if spend.get() > most {
             self.report(format!(
                 "the fleet costs ${spend} an hour, more an hour than it may"
             ));
         }
         let killed = self.world.with(|world| world.summary().busy_killed);
-        if killed > 0 {
+        if killed > self.market.busy_reclaimed() {
             self.report(format!("{killed} instances were ended with jobs in hand"));
         }
     }
@@ -292,15 +307,11 @@ impl Witness<'_> {
             _ => 0,
         });
         let limits = &self.spec.limits;
-        let affordable = limits.max_usd_per_hour.get() / PRICE.get();
-        let affordable = u32::try_from(affordable).expect("small");
-        let wished = wished
-            .max()
-            .unwrap_or(0)
-            .clamp(limits.min, limits.max)
-            .min(affordable);
+        let wished = wished.max().unwrap_or(0).clamp(limits.min, limits.max);
         let alive = self.world.with(|world| world.alive_count());
-        if alive != wished {
+        // The next may have to be one of the dearest, as far as the mix goes.
+        let poor = self.market.spend().get() + PRICE.get() > limits.max_usd_per_hour.get();
+        if alive > wished || alive < wished && !poor {
             self.report(format!(
                 "{alive} instances at the end instead of {wished}: it does not settle: {last}"
             ));
@@ -318,6 +329,9 @@ impl Witness<'_> {
         let (Action::Fence { instance } | Action::Terminate { instance, .. }) = action else {
             return false;
         };
+        if self.market.is_interrupted(instance) {
+            return false;
+        }
         let listing = loop {
             // Listings may fail, one after the other hardly.
             if let Ok(listing) = self.world.with(|world| world.list(FLEET)) {
@@ -360,7 +374,7 @@ impl MetricSource for Witness<'_> {
 
 impl FleetProvider for Witness<'_> {
     async fn list(&self, fleet: &str) -> Result<Listing, FleetError> {
-        self.world.list(fleet).await
+        self.market.list(fleet).await
     }
 
     async fn apply(&self, fleet: &str, epoch: Epoch, action: &Action) -> Outcome {
@@ -383,7 +397,7 @@ impl FleetProvider for Witness<'_> {
             },
             _ => action.clone(),
         };
-        self.world.apply(fleet, epoch, &action).await
+        self.market.apply(fleet, epoch, &action).await
     }
 }
 
@@ -533,10 +547,10 @@ fn draw_spec(seed: u64) -> FleetSpec {
         .collect();
     signals.sort_by(|one, other| one.name.cmp(&other.name));
     signals.dedup();
-    FleetSpec {
+    let mut spec = FleetSpec {
         name: FLEET.to_owned(),
         interval: MINUTE,
-        offerings: vec![offering()],
+        offerings: Vec::new(),
         signals,
         policies,
         limits: Limits {
@@ -562,7 +576,9 @@ fn draw_spec(seed: u64) -> FleetSpec {
             busy: draw(2) == 0,
         },
         objective: Objective::default(),
-    }
+    };
+    market::draw_market(seed, &mut spec);
+    spec
 }
 
 fn offering() -> Offering {
@@ -579,22 +595,13 @@ fn offering() -> Offering {
     }
 }
 
-/// Two on spot, one of them twice, and what there is of old.
-fn offerings() -> Vec<Offering> {
-    let spot = |name: &str, share: u64, slots: u32| Offering {
-        name: name.to_owned(),
-        price: MicroUsdPerHour::new(PRICE.get() / 10 * share),
-        market: Market::Spot,
-        slots,
-        ..offering()
-    };
-    vec![spot("spot a", 3, 1), spot("spot b", 8, 2), offering()]
-}
-
 /// A cloud in which everything happens often, as a seed draws it.
-fn draw_market(seed: u64) -> CloudSpec {
-    let mut stream = Stream::new(seed, "market");
-    let mut minutes = |choices: [u32; 3]| MINUTE * choices[stream.below(3) as usize];
+fn draw_cloud(seed: u64) -> CloudSpec {
+    let mut stream = Stream::new(seed, "cloud");
+    let mut minutes = |choices: [u32; 3]| {
+        let place = usize::try_from(stream.below(3)).expect("small");
+        MINUTE * choices[place]
+    };
     let interruption = InterruptionSpec {
         every: minutes([30, 60, 600]),
         share: 0.8,
@@ -608,16 +615,19 @@ fn draw_market(seed: u64) -> CloudSpec {
         down: minutes([1, 10, 30]),
     };
     let lifetime = minutes([60, 600, 60_000]);
-    let spot = |most: Option<u32>| PoolSpec {
-        capacity: Some(capacity),
-        interruption: Some(interruption),
-        instances_max: most,
-        ..PoolSpec::default()
+    let pool = |offering: &Offering| match offering.market {
+        Market::Spot => PoolSpec {
+            capacity: Some(capacity),
+            interruption: Some(interruption),
+            instances_max: (offering.name == "spot-a").then_some(4),
+            ..PoolSpec::default()
+        },
+        Market::OnDemand => PoolSpec::default(),
     };
     let bucket = |size, per_sec| Some(BucketSpec { size, per_sec });
     CloudSpec {
         seed,
-        pools: vec![spot(Some(3)), spot(None)],
+        pools: market::draw_offerings(seed).iter().map(pool).collect(),
         faults: FaultSpec {
             launch_requests: bucket(2, 1),
             launch_instances: bucket(8, 1),
@@ -653,10 +663,7 @@ fn draw_world(cloud: Cloud, seed: u64, stormy: &std::rc::Rc<Cell<bool>>) -> Worl
     let spec = WorldSpec {
         fleet: FLEET.to_owned(),
         begins_at: Timestamp::from_secs(1_000_000),
-        offerings: match cloud {
-            Cloud::Plain => vec![offering()],
-            Cloud::Market => offerings(),
-        },
+        offerings: market::draw_offerings(seed),
         initial: 0,
         listing_lag: Duration::from_secs(lag),
         metric_period: Duration::from_secs(metric_lag),
@@ -670,7 +677,7 @@ fn draw_world(cloud: Cloud, seed: u64, stormy: &std::rc::Rc<Cell<bool>>) -> Worl
         server: ServerSpec::default(),
         cloud: match cloud {
             Cloud::Plain => CloudSpec::default(),
-            Cloud::Market => draw_market(seed),
+            Cloud::Market => draw_cloud(seed),
         },
     };
     World::new(spec, Box::new(boot)).expect("a sound world")

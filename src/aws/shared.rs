@@ -1,0 +1,47 @@
+//! What all fleets of a daemon share of AWS.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use super::client::{AwsClients, ClientError};
+use super::notices::Notices;
+use super::region::Region;
+use super::settings::AwsSettings;
+use crate::clock;
+
+/// Clients, the region's listing and budget, and the queues of notices.
+#[derive(Debug)]
+pub struct Aws {
+    /// The clients.
+    pub clients: AwsClients,
+    /// The region.
+    pub region: Rc<Region>,
+    queues: RefCell<BTreeMap<String, Rc<Notices>>>,
+}
+
+impl Aws {
+    /// Opens it as `settings` say; nothing is asked yet.
+    ///
+    /// # Errors
+    /// If no region is found.
+    pub async fn open(settings: &AwsSettings) -> Result<Self, ClientError> {
+        let clients = AwsClients::open(settings).await?;
+        let region = Region::new(clients.ec2.clone(), Box::new(clock::now));
+        Ok(Self {
+            region: Rc::new(region),
+            clients,
+            queues: RefCell::default(),
+        })
+    }
+
+    /// What the queue at `url` says. Listens to it from the first time this is
+    /// asked; must be called on a `LocalSet`.
+    pub fn notices(&self, url: &str) -> Rc<Notices> {
+        let mut queues = self.queues.borrow_mut();
+        let queue = queues
+            .entry(url.to_owned())
+            .or_insert_with(|| Notices::listen(self.clients.sqs.clone(), url.to_owned()));
+        Rc::clone(queue)
+    }
+}

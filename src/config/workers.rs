@@ -1,0 +1,73 @@
+//! How workers on EC2 are told to take no new jobs, and how they answer: the
+//! keys that the providers on EC2 share.
+
+use std::path::Path;
+
+use windlass_policies::fields::Fields;
+
+use crate::sources::RedisServer;
+
+/// Where the keys of windlass stand in Redis if nothing else is written.
+const PREFIX_DEFAULT: &str = "windlass";
+
+/// By what a worker and windlass hear of each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WorkersSettings {
+    /// Not at all: what a worker does is unknown.
+    None,
+    /// By tags of the instance.
+    Tags,
+    /// By two hashes in Redis.
+    Redis {
+        /// The server.
+        server: RedisServer,
+        /// What the names of the hashes begin with.
+        prefix: String,
+    },
+}
+
+/// Reads `workers` and, if it says so, the table `[redis]` beside it.
+pub(super) fn read(fields: &mut Fields<'_>, folder: &Path) -> Option<WorkersSettings> {
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    enum Word {
+        None,
+        Tags,
+        Redis,
+    }
+    let words = [
+        ("none", Word::None),
+        ("tags", Word::Tags),
+        ("redis", Word::Redis),
+    ];
+    let word = fields.required_word("workers", &words);
+    let redis = |fields: &mut Fields<'_>| {
+        let server = RedisServer::read(fields, folder);
+        let prefix = fields.or("prefix", PREFIX_DEFAULT.to_owned());
+        if prefix.is_empty() {
+            fields.problem("prefix", "is empty; write what the keys begin with");
+        }
+        Some(WorkersSettings::Redis {
+            server: server?,
+            prefix,
+        })
+    };
+    match word {
+        Some(Word::Redis) => fields.table_or_empty("redis", redis),
+        None => {
+            let _looked_at = fields.table("redis", redis);
+            None
+        }
+        Some(other) => {
+            if fields.raw("redis").is_some() {
+                fields.problem(
+                    "redis",
+                    "belongs to workers = \"redis\"; remove it, or write that",
+                );
+            }
+            Some(match other {
+                Word::Tags => WorkersSettings::Tags,
+                Word::None | Word::Redis => WorkersSettings::None,
+            })
+        }
+    }
+}

@@ -1,0 +1,463 @@
+//! The group and its workers, reached over AWS.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::time::Duration;
+
+use aws_sdk_autoscaling::config::http::HttpResponse;
+use aws_sdk_autoscaling::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_autoscaling::types::{AutoScalingGroup, InstanceRefreshStatus, Tag};
+use tokio::sync::Mutex;
+
+use windlass_policies::model::{FleetError, InstanceId, Work};
+use windlass_policies::units::Timestamp;
+
+use crate::aws::budget::{Bucket, Budget};
+use crate::aws::client::AwsClients;
+use crate::aws::errors::{Call, fleet_error};
+use crate::clock;
+use crate::config::asg::Workers;
+
+use super::group::{Group, Member, Stage};
+use super::{Detail, GroupCalls};
+
+/// The tag of an instance that tells its worker to take no new jobs.
+pub const FENCE_TAG: &str = "windlass:fenced";
+
+/// Fleets of a region begin their cycles within moments of each other; what is
+/// older than this is read anew.
+const SHARED_FOR: Duration = Duration::from_secs(5);
+
+/// As many names as one call takes.
+const NAMES_PER_CALL: usize = 100;
+
+/// The most groups a page holds.
+const GROUPS_PER_PAGE: i32 = 100;
+
+/// The most instances a page holds.
+const INSTANCES_PER_PAGE: i32 = 1_000;
+
+/// The newest few: an activity that failed before those is no news.
+const ACTIVITIES_READ: i32 = 20;
+
+/// The groups of one region, read together.
+#[derive(Debug)]
+pub struct SharedGroups {
+    clients: AwsClients,
+    budget: Budget,
+    names: BTreeSet<String>,
+    newest: Mutex<Option<(Timestamp, BTreeMap<String, AutoScalingGroup>)>>,
+}
+
+impl SharedGroups {
+    /// The groups of these `names`.
+    pub fn new(clients: AwsClients, names: BTreeSet<String>) -> Self {
+        Self {
+            clients,
+            budget: Budget::new(),
+            names,
+            newest: Mutex::default(),
+        }
+    }
+
+    /// The group `name` as of `not_before` or later, but not older than a few
+    /// seconds. One fleet reads for all; the others wait for it.
+    async fn get(&self, name: &str, not_before: Timestamp) -> Result<Group, FleetError> {
+        let mut newest = self.newest.lock().await;
+        let now = clock::now();
+        let usable = newest
+            .as_ref()
+            .is_some_and(|(at, _)| *at >= not_before && now.since(*at) <= SHARED_FOR);
+        if !usable {
+            let names: Vec<String> = self.names.iter().cloned().collect();
+            // Nothing of an incomplete answer is kept.
+            *newest = None;
+            let groups = self.read(&names).await?;
+            *newest = Some((now, groups));
+        }
+        let Some((at, groups)) = newest.as_ref() else {
+            return Err(FleetError::Unreachable("nothing was read".to_owned()));
+        };
+        parse(*at, name, groups.get(name))
+    }
+
+    async fn read(
+        &self,
+        names: &[String],
+    ) -> Result<BTreeMap<String, AutoScalingGroup>, FleetError> {
+        let mut groups = BTreeMap::new();
+        for names in names.chunks(NAMES_PER_CALL) {
+            let call = self.clients.autoscaling.describe_auto_scaling_groups();
+            let mut pages = call
+                .set_auto_scaling_group_names(Some(names.to_vec()))
+                .max_records(GROUPS_PER_PAGE)
+                .into_paginator()
+                .send();
+            while let Some(page) = pages.next().await {
+                let page = page.map_err(|error| group_error(Call::Reads, &error))?;
+                for group in page.auto_scaling_groups.unwrap_or_default() {
+                    let name = group.auto_scaling_group_name.clone().unwrap_or_default();
+                    groups.insert(name, group);
+                }
+            }
+        }
+        Ok(groups)
+    }
+}
+
+/// One group of them.
+#[derive(Debug)]
+pub struct AwsGroup {
+    shared: Rc<SharedGroups>,
+    name: String,
+    workers: Workers,
+}
+
+impl AwsGroup {
+    /// The group `name`, whose workers speak as `workers` says.
+    pub fn new(shared: Rc<SharedGroups>, name: &str, workers: Workers) -> Self {
+        Self {
+            shared,
+            name: name.to_owned(),
+            workers,
+        }
+    }
+
+    fn autoscaling(&self) -> &aws_sdk_autoscaling::Client {
+        &self.shared.clients.autoscaling
+    }
+
+    fn tag_of(&self, key: &str) -> aws_sdk_autoscaling::types::builders::TagBuilder {
+        Tag::builder()
+            .resource_id(&self.name)
+            .resource_type("auto-scaling-group")
+            .key(key)
+            .propagate_at_launch(false)
+    }
+}
+
+impl GroupCalls for AwsGroup {
+    async fn listing(&self, not_before: Timestamp) -> Result<Group, FleetError> {
+        self.shared.get(&self.name, not_before).await
+    }
+
+    async fn reading(&self) -> Result<Group, FleetError> {
+        let at = clock::now();
+        let groups = self.shared.read(std::slice::from_ref(&self.name)).await?;
+        parse(at, &self.name, groups.get(&self.name))
+    }
+
+    async fn refreshing(&self) -> Result<bool, FleetError> {
+        let call = self.autoscaling().describe_instance_refreshes();
+        // The newest comes first, and only one can be in progress.
+        let answer = call
+            .auto_scaling_group_name(&self.name)
+            .max_records(1)
+            .send()
+            .await
+            .map_err(|error| group_error(Call::Reads, &error))?;
+        let newest = answer.instance_refreshes.unwrap_or_default();
+        Ok(newest
+            .first()
+            .and_then(|refresh| refresh.status.as_ref())
+            .is_some_and(|status| {
+                matches!(
+                    status,
+                    InstanceRefreshStatus::Pending
+                        | InstanceRefreshStatus::InProgress
+                        | InstanceRefreshStatus::Baking
+                        | InstanceRefreshStatus::Cancelling
+                        | InstanceRefreshStatus::RollbackInProgress
+                )
+            }))
+    }
+
+    async fn movers(&self) -> Result<Vec<String>, FleetError> {
+        let policies = self
+            .autoscaling()
+            .describe_policies()
+            .auto_scaling_group_name(&self.name)
+            .send()
+            .await
+            .map_err(|error| group_error(Call::Reads, &error))?;
+        let schedules = self
+            .autoscaling()
+            .describe_scheduled_actions()
+            .auto_scaling_group_name(&self.name)
+            .send()
+            .await
+            .map_err(|error| group_error(Call::Reads, &error))?;
+        let policies = policies.scaling_policies.unwrap_or_default();
+        let policies = policies
+            .into_iter()
+            .filter_map(|policy| Some(format!("scaling policy {}", policy.policy_name?)));
+        let schedules = schedules.scheduled_update_group_actions.unwrap_or_default();
+        let schedules = schedules.into_iter().filter_map(|action| {
+            Some(format!(
+                "scheduled action {}",
+                action.scheduled_action_name?
+            ))
+        });
+        Ok(policies.chain(schedules).collect())
+    }
+
+    async fn failure(&self) -> Result<Option<String>, FleetError> {
+        let answer = self
+            .autoscaling()
+            .describe_scaling_activities()
+            .auto_scaling_group_name(&self.name)
+            .max_records(ACTIVITIES_READ)
+            .send()
+            .await
+            .map_err(|error| group_error(Call::Reads, &error))?;
+        let failed = answer
+            .activities
+            .unwrap_or_default()
+            .into_iter()
+            .find(|activity| {
+                let status = activity.status_code.as_ref();
+                status.is_some_and(|status| status.as_str() == "Failed")
+            });
+        Ok(failed.and_then(|activity| activity.status_message))
+    }
+
+    async fn tag(&self, tags: &BTreeMap<String, String>) -> Result<(), FleetError> {
+        let tags = tags
+            .iter()
+            .map(|(key, value)| self.tag_of(key).value(value).build())
+            .collect();
+        let call = self.autoscaling().create_or_update_tags();
+        let done = call.set_tags(Some(tags)).send().await;
+        done.map(|_| ())
+            .map_err(|error| group_error(Call::Changes, &error))
+    }
+
+    async fn untag(&self, keys: &[String]) -> Result<(), FleetError> {
+        let tags = keys.iter().map(|key| self.tag_of(key).build()).collect();
+        let call = self.autoscaling().delete_tags();
+        let done = call.set_tags(Some(tags)).send().await;
+        done.map(|_| ())
+            .map_err(|error| group_error(Call::Changes, &error))
+    }
+
+    async fn set_desired(&self, desired: u32) -> Result<(), FleetError> {
+        let desired = i32::try_from(desired).map_err(|_| {
+            FleetError::Rejected(format!("{desired} instances are more than a group has"))
+        })?;
+        let call = self.autoscaling().set_desired_capacity();
+        let done = call
+            .auto_scaling_group_name(&self.name)
+            .desired_capacity(desired)
+            .honor_cooldown(false)
+            .send()
+            .await;
+        done.map(|_| ())
+            .map_err(|error| group_error(Call::Changes, &error))
+    }
+
+    async fn end(&self, instance: &InstanceId) -> Result<(), FleetError> {
+        let call = self
+            .autoscaling()
+            .terminate_instance_in_auto_scaling_group();
+        let done = call
+            .instance_id(instance.as_str())
+            .should_decrement_desired_capacity(true)
+            .send()
+            .await;
+        done.map(|_| ())
+            .map_err(|error| group_error(Call::Changes, &error))
+    }
+
+    async fn details(
+        &self,
+        members: &[Member],
+    ) -> Result<BTreeMap<InstanceId, Detail>, FleetError> {
+        let protected: BTreeMap<&str, bool> = members
+            .iter()
+            .map(|member| (member.id.as_str(), member.protected))
+            .collect();
+        let mut details = BTreeMap::new();
+        if members.is_empty() {
+            return Ok(details);
+        }
+        let mine = aws_sdk_ec2::types::Filter::builder()
+            .name("tag:aws:autoscaling:groupName")
+            .values(&self.name)
+            .build();
+        let mut next = None;
+        loop {
+            self.shared
+                .budget
+                .take(clock::now(), &[(Bucket::Describe, 1)])?;
+            let call = self.shared.clients.ec2.describe_instances();
+            let page = call
+                .filters(mine.clone())
+                .max_results(INSTANCES_PER_PAGE)
+                .set_next_token(next.take())
+                .send()
+                .await
+                .map_err(|error| fleet_error(Call::Reads, &error))?;
+            let reservations = page.reservations.unwrap_or_default();
+            let instances = reservations
+                .into_iter()
+                .flat_map(|reservation| reservation.instances.unwrap_or_default());
+            for instance in instances {
+                let (Some(id), Some(at)) = (instance.instance_id, instance.launch_time) else {
+                    continue;
+                };
+                let Some(protected) = protected.get(id.as_str()) else {
+                    continue;
+                };
+                let tags = instance.tags.unwrap_or_default();
+                let fenced = tags.iter().any(|tag| tag.key() == Some(FENCE_TAG));
+                let work = match self.workers {
+                    Workers::Protection if *protected => Work::Busy,
+                    Workers::Protection | Workers::Stateless => Work::Idle,
+                };
+                let detail = Detail {
+                    launched_at: timestamp(at),
+                    fenced,
+                    ready: None,
+                    work,
+                    notice: None,
+                };
+                details.insert(InstanceId::new(&id), detail);
+            }
+            next = page.next_token.filter(|token| !token.is_empty());
+            if next.is_none() {
+                return Ok(details);
+            }
+        }
+    }
+
+    async fn fence(&self, instance: &InstanceId) -> Result<Work, FleetError> {
+        self.shared
+            .budget
+            .take(clock::now(), &[(Bucket::CreateTags, 1)])?;
+        let tag = aws_sdk_ec2::types::Tag::builder()
+            .key(FENCE_TAG)
+            .value(clock::now().to_string())
+            .build();
+        let call = self.shared.clients.ec2.create_tags();
+        let done = call.resources(instance.as_str()).tags(tag).send().await;
+        done.map_err(|error| fleet_error(Call::Changes, &error))?;
+        Ok(match self.workers {
+            Workers::Stateless => Work::Idle,
+            // It may have taken a job just before it could see the tag, and
+            // protect itself a moment from now: the next listing tells.
+            Workers::Protection => Work::Unknown,
+        })
+    }
+
+    async fn unfence(&self, instance: &InstanceId) -> Result<(), FleetError> {
+        self.shared
+            .budget
+            .take(clock::now(), &[(Bucket::DeleteTags, 1)])?;
+        let tag = aws_sdk_ec2::types::Tag::builder().key(FENCE_TAG).build();
+        let call = self.shared.clients.ec2.delete_tags();
+        let done = call.resources(instance.as_str()).tags(tag).send().await;
+        done.map(|_| ())
+            .map_err(|error| fleet_error(Call::Changes, &error))
+    }
+}
+
+/// What to do about an error of Auto Scaling, which tells much by its message
+/// only.
+fn group_error<E>(call: Call, error: &SdkError<E, HttpResponse>) -> FleetError
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+{
+    let refusal = error.as_service_error();
+    let message = refusal.and_then(|refusal| refusal.message()).unwrap_or("");
+    match refusal.and_then(|refusal| refusal.code()) {
+        Some("ScalingActivityInProgress" | "InstanceRefreshInProgress") => {
+            FleetError::Held(message.to_owned())
+        }
+        Some("ResourceContention") => FleetError::Throttled,
+        Some("ValidationError") if message.contains("No managed instance found") => {
+            FleetError::NotFound
+        }
+        Some("ValidationError") if message.contains("min size") => {
+            FleetError::LimitReached(message.to_owned())
+        }
+        _ => fleet_error(call, error),
+    }
+}
+
+/// The group in plain words.
+fn parse(
+    read_at: Timestamp,
+    name: &str,
+    group: Option<&AutoScalingGroup>,
+) -> Result<Group, FleetError> {
+    let wrong = |what: &str| FleetError::Rejected(format!("the Auto Scaling group {name} {what}"));
+    let group = group.ok_or_else(|| {
+        wrong("does not exist in this region; correct `group`, or `region` in [aws]")
+    })?;
+    if let Some(kind) = group.desired_capacity_type()
+        && kind != "units"
+    {
+        return Err(wrong(&format!(
+            "counts its size in {kind}; windlass counts instances, so set DesiredCapacityType to units"
+        )));
+    }
+    let size = |value: Option<i32>, what: &str| {
+        value
+            .and_then(|value| u32::try_from(value).ok())
+            .ok_or_else(|| wrong(&format!("has no {what}")))
+    };
+    let mut members = Vec::new();
+    for instance in group.instances() {
+        let id = instance
+            .instance_id()
+            .ok_or_else(|| wrong("lists an instance without an id"))?;
+        let told = instance
+            .lifecycle_state()
+            .map_or("nothing", |state| state.as_str());
+        let stage = Stage::of(told).ok_or_else(|| {
+            wrong(&format!(
+                "has {id} in the state {told:?}, which this windlass does not know"
+            ))
+        })?;
+        if instance
+            .weighted_capacity()
+            .is_some_and(|weight| weight != "1")
+        {
+            return Err(wrong(
+                "weighs its instances; windlass counts them, so remove the weights",
+            ));
+        }
+        members.push(Member {
+            id: InstanceId::new(id),
+            stage,
+            instance_type: instance.instance_type().unwrap_or("").to_owned(),
+            protected: instance.protected_from_scale_in().unwrap_or(false),
+        });
+    }
+    members.sort_by(|one, other| one.id.cmp(&other.id));
+    members.dedup_by(|one, other| one.id == other.id);
+    let tags = group.tags().iter();
+    let suspended = group.suspended_processes().iter();
+    Ok(Group {
+        read_at,
+        name: name.to_owned(),
+        desired: size(group.desired_capacity, "desired number")?,
+        min: size(group.min_size, "MinSize")?,
+        max: size(group.max_size, "MaxSize")?,
+        suspended: suspended
+            .filter_map(|process| process.process_name.clone())
+            .collect(),
+        tags: tags
+            .filter_map(|tag| Some((tag.key.clone()?, tag.value.clone().unwrap_or_default())))
+            .collect(),
+        warm_pool: group.warm_pool_configuration().is_some(),
+        members,
+    })
+}
+
+/// A time of AWS; before 1970 there was no EC2.
+fn timestamp(at: aws_sdk_ec2::primitives::DateTime) -> Timestamp {
+    let secs = u64::try_from(at.secs()).unwrap_or(0);
+    let micros = u64::from(at.subsec_nanos() / 1_000);
+    Timestamp::from_micros(secs.saturating_mul(1_000_000).saturating_add(micros))
+}

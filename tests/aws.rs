@@ -1,0 +1,24 @@
+//! Fleets on AWS, proved against servers that nobody here wrote: `ministack` and
+//! `moto`, with a proxy in front that breaks things and counts calls.
+//!
+//! `tests/run` installs the servers. What really exists is asked by AWS's own
+//! Python client, past the proxy and past windlass.
+
+#![cfg(feature = "aws")]
+
+#[path = "aws/calls_tests.rs"]
+mod calls_tests;
+#[path = "aws/churn_tests.rs"]
+mod churn_tests;
+#[path = "aws/cloud.rs"]
+mod cloud;
+#[path = "aws/daemon.rs"]
+mod daemon;
+#[path = "aws/fleet_tests.rs"]
+mod fleet_tests;
+#[path = "aws/proxy.rs"]
+mod proxy;
+#[path = "aws/proxy_tests.rs"]
+mod proxy_tests;
+#[path = "aws/server.rs"]
+mod server;

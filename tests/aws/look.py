@@ -1,0 +1,137 @@
+"""An independent look at what a local AWS server really has: by AWS's own
+Python client, straight at the server, past everything of windlass.
+
+    look.py PORT
+
+Reads requests, one JSON list `[COMMAND, ARGUMENT]` a line, and answers each
+with a line `{"answer": ...}` or `{"error": "..."}`.
+"""
+
+import functools
+import json
+import sys
+
+import boto3
+from botocore.config import Config
+
+
+@functools.cache
+def client(service, port):
+    return boto3.client(
+        service,
+        endpoint_url=f"http://127.0.0.1:{port}",
+        region_name="us-east-1",
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+        config=Config(retries={"total_max_attempts": 1}),
+    )
+
+
+def instances(port, fleet):
+    """All instances with a tag `...fleet` of that value, or all there are."""
+    pages = client("ec2", port).get_paginator("describe_instances").paginate()
+    listed = [
+        {
+            "id": one["InstanceId"],
+            "state": one["State"]["Name"],
+            "type": one["InstanceType"],
+            "zone": one["Placement"]["AvailabilityZone"],
+            "tags": {tag["Key"]: tag["Value"] for tag in one.get("Tags", [])},
+        }
+        for page in pages
+        for reservation in page["Reservations"]
+        for one in reservation["Instances"]
+    ]
+
+    def is_of_it(one):
+        named = [value for key, value in one["tags"].items() if key.endswith("fleet")]
+        return fleet is None or fleet in named
+
+    return [one for one in listed if is_of_it(one)]
+
+
+def end(port, ids):
+    client("ec2", port).terminate_instances(InstanceIds=ids)
+
+
+def tag(port, wanted):
+    client("ec2", port).create_tags(
+        Resources=wanted["ids"],
+        Tags=[{"Key": key, "Value": value} for key, value in wanted["tags"].items()],
+    )
+
+
+def send(port, wanted):
+    queue, bodies = wanted["queue"], wanted["bodies"]
+    sqs = client("sqs", port)
+    for first in range(0, len(bodies), 10):
+        entries = [
+            {"Id": str(index), "MessageBody": body}
+            for index, body in enumerate(bodies[first : first + 10])
+        ]
+        sqs.send_message_batch(QueueUrl=queue, Entries=entries)
+
+
+def wait_in(port, wanted):
+    """Sends messages or takes them away until so many wait in the queue."""
+    queue, count = wanted["queue"], wanted["count"]
+    sqs = client("sqs", port)
+    name = "ApproximateNumberOfMessages"
+    told = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=[name])
+    more = count - int(told["Attributes"][name])
+    send(port, {"queue": queue, "bodies": ["a job"] * more})
+    while more < 0:
+        most = min(10, -more)
+        taken = sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=most)
+        entries = [
+            {"Id": str(index), "ReceiptHandle": message["ReceiptHandle"]}
+            for index, message in enumerate(taken["Messages"])
+        ]
+        sqs.delete_message_batch(QueueUrl=queue, Entries=entries)
+        more += len(entries)
+
+
+def queue(port, name):
+    return client("sqs", port).create_queue(QueueName=name)["QueueUrl"]
+
+
+def queues(port, names):
+    return [queue(port, name) for name in names]
+
+
+def template(port, name):
+    """Makes the launch template if it is not there; its image."""
+    ec2 = client("ec2", port)
+    image = ec2.describe_images()["Images"][0]["ImageId"]
+    known = ec2.describe_launch_templates()["LaunchTemplates"]
+    if name not in [one["LaunchTemplateName"] for one in known]:
+        ec2.create_launch_template(
+            LaunchTemplateName=name,
+            LaunchTemplateData={"ImageId": image, "InstanceType": "m5.large"},
+        )
+    return image
+
+
+def subnets(port, _):
+    found = client("ec2", port).describe_subnets()["Subnets"]
+    return {one["SubnetId"]: one["AvailabilityZone"] for one in found}
+
+
+COMMANDS = {
+    command.__name__: command
+    for command in [instances, end, tag, send, wait_in, queue, queues, template, subnets]
+}
+
+def main():
+    port = sys.argv[1]
+    for line in sys.stdin:
+        command, argument = json.loads(line)
+        try:
+            told = {"answer": COMMANDS[command](port, argument)}
+        except Exception as error:  # told to the test, which stops on it
+            told = {"error": f"{type(error).__name__}: {error}"}
+        print(json.dumps(told), flush=True)
+
+
+if __name__ == "__main__":
+    main()
