@@ -5,8 +5,9 @@
 //! another seed. What a fuzzer finds becomes a file in `fuzz/seeds/TARGET`.
 
 use std::fs;
-use std::panic::catch_unwind;
+use std::panic::{self, catch_unwind};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use windlass_simulator::random::Stream;
 
@@ -135,6 +136,23 @@ fn change(file: &mut Vec<u8>, other: &[u8], stream: &mut Stream) {
     file.truncate(BYTES_MAX);
 }
 
+/// Whether anything panicked, also where a reader caught it: a user would see it.
+static PANICKED: AtomicBool = AtomicBool::new(false);
+
+/// Whether the entry goes through without a panic.
+fn sound(entry: fn(&[u8]), file: &[u8]) -> bool {
+    catch_unwind(|| entry(file)).is_ok() && !PANICKED.load(Ordering::Relaxed)
+}
+
+/// Remembers panics, and tells them as before.
+fn watch_panics() {
+    let usual = panic::take_hook();
+    panic::set_hook(Box::new(move |about| {
+        PANICKED.store(true, Ordering::Relaxed);
+        usual(about);
+    }));
+}
+
 #[test]
 fn every_seed_is_read_or_refused() {
     for (target, entry) in entries::ENTRIES {
@@ -147,6 +165,7 @@ fn every_seed_is_read_or_refused() {
 
 #[test]
 fn swarm_of_damaged_files_is_read_or_refused() {
+    watch_panics();
     let first = setting("WINDLASS_SWARM_FIRST", 0);
     for (target, entry) in entries::ENTRIES {
         let corpus = corpus(target);
@@ -159,8 +178,10 @@ fn swarm_of_damaged_files_is_read_or_refused() {
                     change(&mut file, other, &mut stream);
                 }
                 let shown = String::from_utf8_lossy(&file).into_owned();
-                let sound = catch_unwind(|| entry(&file)).is_ok();
-                assert!(sound, "target {target}, seed {seed}: {shown:?}");
+                assert!(
+                    sound(entry, &file),
+                    "target {target}, seed {seed}: {shown:?}"
+                );
             }
         }
     }

@@ -14,6 +14,7 @@ use parquet::basic::{ConvertedType, LogicalType, TimeUnit, Type};
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
 use parquet::data_type::DataType;
 use parquet::errors::ParquetError;
+use parquet::file::metadata::ParquetMetaData;
 use parquet::file::reader::{ChunkReader, FileReader, Length};
 use parquet::file::serialized_reader::SerializedFileReader;
 use parquet::schema::types::{ColumnDescriptor, SchemaDescriptor};
@@ -158,6 +159,7 @@ fn read_rows(
         SerializedFileReader::new(source).map_err(|error| wrong(lines, damaged(&error)))?;
     let layout = Layout::of(reader.metadata().file_metadata().schema_descr())
         .map_err(|reason| lines.wrong("columns", reason))?;
+    check_places(reader.metadata()).map_err(|reason| wrong(lines, reason.into()))?;
     let mut records = Records::new();
     let mut row = 0;
     for group in 0..reader.num_row_groups() {
@@ -172,6 +174,26 @@ fn read_rows(
         return Err(wrong(lines, "it has no rows".into()));
     }
     records.finish().map_err(|reason| wrong(lines, reason))
+}
+
+/// Where columns lie, and how long they are: the library ends the program over
+/// numbers below 0.
+fn check_places(metadata: &ParquetMetaData) -> Result<(), &'static str> {
+    for group in metadata.row_groups() {
+        let numbers = group.columns().iter().flat_map(|column| {
+            [
+                column.data_page_offset(),
+                column.dictionary_page_offset().unwrap_or(0),
+                column.compressed_size(),
+                column.uncompressed_size(),
+                column.num_values(),
+            ]
+        });
+        if group.num_rows() < 0 || numbers.into_iter().any(|number| number < 0) {
+            return Err(DAMAGED);
+        }
+    }
+    Ok(())
 }
 
 enum GroupError {
