@@ -11,6 +11,7 @@ use std::hint::black_box;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
@@ -21,10 +22,12 @@ use windlass_policies::spec::{Drain, FleetSpec, Limits, Mix, Objective, Spot};
 use windlass_policies::units::{MICROS_PER_SEC, MicroUsdPerHour, Timestamp};
 use windlass_simulator::bench::{self, Load, Tally};
 use windlass_simulator::engine;
-use windlass_simulator::queue::{JobColumns, Keep};
-use windlass_simulator::trace;
-use windlass_simulator::workload::{self, WorkloadSpec};
-use windlass_simulator::world::Summary;
+use windlass_simulator::queue::Keep;
+use windlass_simulator::trace::ReadOptions;
+use windlass_simulator::trace::cache::JobsWriter;
+use windlass_simulator::workload::WorkloadSpec;
+use windlass_simulator::workload::flow::{Choice, Flow, FlowError};
+use windlass_simulator::world::{Summary, WorldError};
 
 /// How long a world is for the controller's own cycle, in days of W2.
 const W2_DAYS: u32 = 10;
@@ -91,6 +94,8 @@ pub enum BenchError {
 /// One way to run a load.
 struct Way<'a> {
     name: String,
+    /// Largest resident memory in KiB, if it was measured beforehand.
+    peak: Option<u32>,
     run: Box<dyn FnMut() -> Result<Outcome, BenchError> + 'a>,
 }
 
@@ -107,32 +112,36 @@ struct Outcome {
 /// # Errors
 /// The first thing that went wrong.
 pub fn measure(rounds: usize, told: &mut dyn FnMut(&str)) -> Result<Vec<Figure>, BenchError> {
-    let mut figures = Vec::new();
-    for make in [w1, w2, w2500] {
-        figures.extend(make(rounds, told)?);
-    }
+    told("w1 and w2: writing their jobs to files, and streaming them");
+    // Before any load is in memory, so that it shows how little streaming needs.
+    let (w1_files, w2_files) = (
+        Files::of("w1", bench::w1_jobs(W1_JOBS))?,
+        Files::of("w2", bench::w2_jobs(W2_DAYS))?,
+    );
+    let mut figures = w1(rounds, &w1_files, told)?;
+    figures.extend(w2(rounds, &w2_files, told)?);
+    figures.extend(w2500(rounds, told)?);
     Ok(figures)
 }
 
-fn w1(rounds: usize, told: &mut dyn FnMut(&str)) -> Result<Vec<Figure>, BenchError> {
+fn w1(rounds: usize, files: &Files, told: &mut dyn FnMut(&str)) -> Result<Vec<Figure>, BenchError> {
     told("w1: a million jobs on 25 instances");
     let load = bench::w1(W1_JOBS);
-    let file = Scratch::of_jobs(&load)?;
-    let ways = vec![
-        in_memory("w1", &load, Keep::Histogram),
-        from_file("w1_csv", &load, &file.0),
-    ];
+    let mut ways = vec![in_memory("w1", &load, Keep::Histogram)];
+    ways.extend(files.ways(&load));
     take_turns(&load, ways, rounds)
 }
 
-fn w2(rounds: usize, told: &mut dyn FnMut(&str)) -> Result<Vec<Figure>, BenchError> {
+fn w2(rounds: usize, files: &Files, told: &mut dyn FnMut(&str)) -> Result<Vec<Figure>, BenchError> {
     told("w2: ten days on 25 to 50 instances, a decision a minute");
     let load = bench::w2(W2_DAYS);
-    let ways = vec![
+    let mut ways = vec![
         in_memory("w2", &load, Keep::Histogram),
         in_memory("w2_exact", &load, Keep::EveryWait),
+        slow("w2_general", &load),
         controlled("w2_controller", &load),
     ];
+    ways.extend(files.ways(&load));
     take_turns(&load, ways, rounds)
 }
 
@@ -141,6 +150,93 @@ fn w2500(rounds: usize, told: &mut dyn FnMut(&str)) -> Result<Vec<Figure>, Bench
     let load = bench::w2500(W2500_DAYS);
     let ways = vec![in_memory("w2500", &load, Keep::Histogram)];
     take_turns(&load, ways, rounds)
+}
+
+/// The jobs of a load as files, and the memory it took to stream them.
+struct Files {
+    csv: Scratch,
+    cache: Scratch,
+    csv_peak: Option<u32>,
+    cache_peak: Option<u32>,
+}
+
+impl Files {
+    fn of(name: &str, jobs: bench::Jobs) -> Result<Self, BenchError> {
+        let csv = Scratch::new(name, "jobs.csv");
+        let cache = Scratch::new(name, "wtrace");
+        let last = write_jobs(jobs, &csv.0, &cache.0).map_err(|source| BenchError::Write {
+            path: csv.0.clone(),
+            source,
+        })?;
+        // The rule does not matter to the memory; the length does.
+        let load = Load {
+            length: last + 1,
+            ..bench::w2_without_jobs(1)
+        };
+        let peak = |file: &Scratch| {
+            forget_peak();
+            let (summary, rows) = stream(&file.0, &load).map_err(|error| error.named(name))?;
+            black_box((summary, rows.len()));
+            Ok(peak_kib())
+        };
+        Ok(Self {
+            csv_peak: peak(&csv)?,
+            cache_peak: peak(&cache)?,
+            csv,
+            cache,
+        })
+    }
+
+    fn ways<'a>(&'a self, load: &'a Load) -> [Way<'a>; 2] {
+        let way = |ending: &str, file: &'a Scratch, peak| {
+            let name = format!("{}_{ending}", load.name);
+            let fed = Load {
+                jobs: Arc::default(),
+                ..load.clone()
+            };
+            Way {
+                name: name.clone(),
+                peak,
+                run: Box::new(move || {
+                    let run = stream(&file.0, &fed);
+                    let (summary, rows) = run.map_err(|error| error.named(&name))?;
+                    Ok(outcome(&summary, black_box(rows).len()))
+                }),
+            }
+        };
+        [
+            way("csv", &self.csv, self.csv_peak),
+            way("cache", &self.cache, self.cache_peak),
+        ]
+    }
+}
+
+/// Why a file was not streamed: a bug, in either case.
+#[derive(Debug, thiserror::Error)]
+enum StreamError {
+    #[error(transparent)]
+    Flow(#[from] FlowError),
+    #[error(transparent)]
+    World(#[from] WorldError),
+}
+
+impl StreamError {
+    fn named(self, name: &str) -> BenchError {
+        refused(name, self)
+    }
+}
+
+/// From the file at `path` to the result, as `windlass simulate` has it.
+fn stream(path: &Path, load: &Load) -> Result<(Summary, Vec<bench::Row>), StreamError> {
+    let (options, spec) = (ReadOptions::default(), WorkloadSpec::default());
+    let mut jobs = match Flow::of_jobs(path, &options, &spec, 1)? {
+        Choice::Flow(flow) | Choice::Cut(flow) => Some(flow.open()?),
+        Choice::Short | Choice::Whole(_) => None,
+    };
+    bench::full_fed(load, || match &mut jobs {
+        Some(jobs) => Ok(jobs.next_piece()?),
+        None => Ok(None),
+    })
 }
 
 /// Each round runs the bare loop once, and then each way once.
@@ -170,6 +266,7 @@ fn take_turns(
     let rows = ways.iter().zip(outcomes).zip(times).zip(peaks);
     let figure = |(((way, outcome), times), peak): (((&Way<'_>, Outcome), _), Option<u32>)| {
         let times: Vec<f64> = times;
+        let peak = way.peak.or(peak);
         let ratios = times.iter().zip(&bare).map(|(time, bare)| time / bare);
         let speed = |times: Vec<f64>| float(outcome.jobs) / median(times);
         Figure {
@@ -201,6 +298,7 @@ fn in_memory<'a>(name: &str, load: &'a Load, keep: Keep) -> Way<'a> {
     let name = name.to_owned();
     Way {
         name: name.clone(),
+        peak: None,
         run: Box::new(move || {
             let run = bench::full(black_box(load), keep);
             let (summary, rows) = run.map_err(|source| refused(&name, source))?;
@@ -209,22 +307,16 @@ fn in_memory<'a>(name: &str, load: &'a Load, keep: Keep) -> Way<'a> {
     }
 }
 
-/// From the file at `path` to the result: read, checked, made a workload, run.
-fn from_file<'a>(name: &str, load: &'a Load, path: &'a Path) -> Way<'a> {
+/// With the queue for what the fast one cannot do.
+fn slow<'a>(name: &str, load: &'a Load) -> Way<'a> {
     let name = name.to_owned();
-    let spec = WorkloadSpec::default();
     Way {
         name: name.clone(),
+        peak: None,
         run: Box::new(move || {
-            let trace = trace::read(path).map_err(|source| refused(&name, source))?;
-            let built = workload::build(&trace, &spec, 1);
-            let load = Load {
-                jobs: built.map_err(|source| refused(&name, source))?.jobs,
-                ..load.clone()
-            };
-            let run = bench::full(&load, Keep::Histogram);
+            let run = bench::full_slow(black_box(load), Keep::Histogram);
             let (summary, rows) = run.map_err(|source| refused(&name, source))?;
-            Ok(outcome(&summary, rows.len()))
+            Ok(outcome(&summary, black_box(rows).len()))
         }),
     }
 }
@@ -244,8 +336,9 @@ fn controlled<'a>(name: &str, load: &'a Load) -> Way<'a> {
     let spec = fleet(load);
     Way {
         name: name.clone(),
+        peak: None,
         run: Box::new(move || {
-            let world = bench::world(load, Keep::Histogram);
+            let world = bench::world(load, Keep::Histogram, false);
             let world = world.map_err(|source| refused(&name, source))?;
             let end = Timestamp::from_micros(load.length);
             let mut ticks = 0;
@@ -294,15 +387,9 @@ fn refused(name: &str, source: impl std::error::Error + Send + Sync + 'static) -
 struct Scratch(PathBuf);
 
 impl Scratch {
-    fn of_jobs(load: &Load) -> Result<Self, BenchError> {
-        let file = format!("windlass-bench-{}.jobs.csv", process::id());
-        let scratch = Self(std::env::temp_dir().join(file));
-        let write = |source| BenchError::Write {
-            path: scratch.0.clone(),
-            source,
-        };
-        write_jobs(&scratch.0, &load.jobs).map_err(write)?;
-        Ok(scratch)
+    fn new(name: &str, ending: &str) -> Self {
+        let file = format!("windlass-bench-{}-{name}.{ending}", process::id());
+        Self(std::env::temp_dir().join(file))
     }
 }
 
@@ -313,15 +400,22 @@ impl Drop for Scratch {
     }
 }
 
-fn write_jobs(path: &Path, jobs: &JobColumns) -> io::Result<()> {
-    let mut file = BufWriter::new(File::create(path)?);
-    writeln!(file, "arrival_s,service_s")?;
-    for (arrival, service) in jobs.arrivals().iter().zip(jobs.services()) {
+/// Writes jobs as comma-separated values and as a cache; gives the last arrival.
+fn write_jobs(jobs: bench::Jobs, csv: &Path, cache: &Path) -> io::Result<u64> {
+    let mut csv = BufWriter::new(File::create(csv)?);
+    let mut cache = JobsWriter::new(BufWriter::new(File::create(cache)?))?;
+    writeln!(csv, "arrival_s,service_s")?;
+    let mut last = 0;
+    for (arrival, service) in jobs {
         let parts = |micros: u64| (micros / MICROS_PER_SEC, micros % MICROS_PER_SEC);
-        let ((secs, micros), (long, rest)) = (parts(*arrival), parts(*service));
-        writeln!(file, "{secs}.{micros:06},{long}.{rest:06}")?;
+        let ((secs, micros), (long, rest)) = (parts(arrival), parts(service));
+        writeln!(csv, "{secs}.{micros:06},{long}.{rest:06}")?;
+        cache.push(arrival, service)?;
+        last = arrival;
     }
-    file.flush()
+    csv.flush()?;
+    cache.finish()?.flush()?;
+    Ok(last)
 }
 
 /// What `work` gives, and how many seconds the processor spent on it.
@@ -363,4 +457,37 @@ fn median(mut values: Vec<f64>) -> f64 {
 #[expect(clippy::cast_precision_loss, reason = "far fewer jobs than 2^53")]
 fn float(count: u64) -> f64 {
     count as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_have_the_fields_that_others_read() {
+        let figure = Figure {
+            name: "w1".to_owned(),
+            jobs: 1,
+            ticks: 2,
+            jobs_per_cpu_sec: 3.0,
+            bare_jobs_per_cpu_sec: 4.0,
+            ratio_to_bare: 1.5,
+            rss_mb: Some(6.0),
+        };
+        let json = serde_json::to_string(&[figure]).expect("plain data");
+        let expected = r#"[{"name":"w1","jobs":1,"ticks":2,"jobs_per_cpu_sec":3.0,"bare_jobs_per_cpu_sec":4.0,"ratio_to_bare":1.5,"rss_mb":6.0}]"#;
+        assert_eq!(json, expected);
+    }
+
+    #[test]
+    fn files_stream_to_what_their_jobs_come_to_in_memory() {
+        let load = bench::w2(1);
+        let files = Files::of("test", bench::w2_jobs(1)).expect("a temporary file");
+        let tally = bench::bare(&load);
+        for mut way in files.ways(&load) {
+            let outcome = (way.run)().expect("its own load");
+            agree(&way.name, &outcome, tally).expect("the same");
+            assert_eq!(outcome.jobs, load.jobs.arrivals().len() as u64);
+        }
+    }
 }

@@ -7,6 +7,7 @@ pub mod asg;
 pub mod ec2;
 #[cfg(test)]
 mod ec2_tests;
+pub mod price;
 pub mod process;
 mod simulated;
 pub mod workers;
@@ -140,12 +141,12 @@ const KINDS: [(&str, Kind); 4] = [
 
 impl Kind {
     /// Reads the provider's own table.
-    fn read(self, table: &mut Fields<'_>, folder: &Path) -> Option<Provider> {
+    fn read(self, table: &mut Fields<'_>, folder: &Path, aws: &AwsSettings) -> Option<Provider> {
         match self {
             Self::Simulated => simulated::read(table, folder).map(Provider::Simulated),
             Self::Process => process::read(table, folder).map(Provider::Process),
-            Self::Asg => asg::read(table).map(Provider::Asg),
-            Self::Ec2 => ec2::read(table, folder).map(Provider::Ec2),
+            Self::Asg => asg::read(table, folder, aws).map(Provider::Asg),
+            Self::Ec2 => ec2::read(table, folder, aws).map(Provider::Ec2),
         }
     }
 }
@@ -204,7 +205,7 @@ impl Config {
             let store = fields.table_or_empty("store", |store| Some(read_store(store, folder)));
             let aws = AwsSettings::read(fields, folder);
             let fleets =
-                fields.named_tables("fleet", |name, fleet| read_fleet(fleet, name, folder));
+                fields.named_tables("fleet", |name, fleet| read_fleet(fleet, name, folder, &aws));
             // A fleet that is there and wrong has been reported already.
             let none = match fields.raw("fleet") {
                 None => Some("missing"),
@@ -274,12 +275,17 @@ fn read_store(store: &mut Fields<'_>, folder: &Path) -> StoreConfig {
     }
 }
 
-fn read_fleet(fleet: &mut Fields<'_>, name: &str, folder: &Path) -> Option<Fleet> {
+fn read_fleet(
+    fleet: &mut Fields<'_>,
+    name: &str,
+    folder: &Path,
+    aws: &AwsSettings,
+) -> Option<Fleet> {
     let named = parse_fleet_name(name);
     if let Err(message) = &named {
         fleet.problem_here(message);
     }
-    let provider = read_provider(fleet, folder);
+    let provider = read_provider(fleet, folder, aws);
     let interval = read_interval(fleet);
     let (declared, sources) = sources::read_signals(fleet, folder);
     let source = read_policy_source(fleet, &declared, folder);
@@ -324,7 +330,8 @@ fn read_fleet(fleet: &mut Fields<'_>, name: &str, folder: &Path) -> Option<Fleet
 fn refuse_endless_drains(fleet: &mut Fields<'_>, provider: &Provider, drain: Drain) {
     let silent = match provider {
         Provider::Ec2(settings) => settings.workers == WorkersSettings::None,
-        Provider::Simulated(_) | Provider::Process(_) | Provider::Asg(_) => false,
+        Provider::Asg(settings) => settings.workers == WorkersSettings::None,
+        Provider::Simulated(_) | Provider::Process(_) => false,
     };
     if silent && drain.deadline.is_none() {
         let path = format!("{}.deadline", fleet.path_of("drain"));
@@ -338,14 +345,14 @@ fn refuse_endless_drains(fleet: &mut Fields<'_>, provider: &Provider, drain: Dra
 
 /// What owns the instances. The table of another provider is a mistake; if the
 /// provider is not known, every table that is there is looked at.
-fn read_provider(fleet: &mut Fields<'_>, folder: &Path) -> Option<Provider> {
+fn read_provider(fleet: &mut Fields<'_>, folder: &Path, aws: &AwsSettings) -> Option<Provider> {
     let kind = fleet.required_word("provider", &KINDS);
     let mut provider = None;
     for (word, of) in KINDS {
         if kind == Some(of) {
-            provider = fleet.table_or_empty(word, |table| of.read(table, folder));
+            provider = fleet.table_or_empty(word, |table| of.read(table, folder, aws));
         } else if kind.is_none() {
-            let _looked_at = fleet.table(word, |table| of.read(table, folder));
+            let _looked_at = fleet.table(word, |table| of.read(table, folder, aws));
         } else if fleet.raw(word).is_some() {
             let message = format!("belongs to provider = \"{word}\"; remove it, or write that");
             fleet.problem(word, message);

@@ -84,8 +84,14 @@ pub fn run(config: &Config, mode: Mode, once: bool) -> Result<End, DaemonError> 
         let sources = SharedSources::open(config, &shared).await?;
         let mut controlled = Vec::new();
         for fleet in &config.fleets {
-            let path = &config.store.path;
-            controlled.push(Controlled::open(fleet, path, &store, &shared, &sources).await?);
+            let place = Place {
+                store_path: &config.store.path,
+                store: &store,
+                shared: &shared,
+                sources: &sources,
+                mode,
+            };
+            controlled.push(Controlled::open(fleet, place).await?);
         }
         control(config, store, controlled, signals, mode, once).await
     })?;
@@ -109,14 +115,25 @@ struct Controlled {
     nudge: Arc<Notify>,
 }
 
+/// What a fleet is opened in.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    store_path: &'a Path,
+    store: &'a SqliteStore,
+    shared: &'a Shared,
+    sources: &'a SharedSources,
+    mode: Mode,
+}
+
 impl Controlled {
-    async fn open(
-        fleet: &Fleet,
-        store_path: &Path,
-        store: &SqliteStore,
-        shared: &Shared,
-        sources: &SharedSources,
-    ) -> Result<Self, DaemonError> {
+    async fn open(fleet: &Fleet, place: Place<'_>) -> Result<Self, DaemonError> {
+        let Place {
+            store_path,
+            store,
+            shared,
+            sources,
+            mode,
+        } = place;
         let spec = fleet.spec.clone();
         for (signal, why) in fleet.missing_secrets() {
             warn!(fleet = %spec.name, %signal, %why, "a signal stays absent without its secret");
@@ -135,6 +152,7 @@ impl Controlled {
             latest,
             shared,
             nudge: &nudge,
+            mode,
         };
         let failed = |source| DaemonError::Fleet {
             fleet: spec.name.clone(),

@@ -2,16 +2,17 @@
 //! they are.
 
 mod files;
+pub mod flowing;
 mod rows;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
 use windlass_policies::policy::NamedPolicy;
 use windlass_policies::ports::StoreError;
 use windlass_policies::signal::SignalSpec;
@@ -94,51 +95,25 @@ pub fn run(
 ) -> Result<Vec<Finished>, SimulationError> {
     let started = Instant::now();
     let demand = demand(simulation);
-    let next = AtomicUsize::new(0);
     let done_micros = AtomicU64::new(0);
-    let results = Mutex::new(Vec::new());
-    let threads = thread::available_parallelism()
-        .map_or(1, usize::from)
-        .min(candidates.len());
     let (ended, ends) = mpsc::channel::<()>();
-    thread::scope(|scope| {
-        for _ in 0..threads {
-            let ended = ended.clone();
-            let (next, done_micros, results) = (&next, &done_micros, &results);
-            let demand = &demand;
-            scope.spawn(move || {
-                loop {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(candidate) = candidates.get(index) else {
-                        break;
-                    };
-                    let finished = run_one(simulation, candidate, demand, done_micros);
-                    results
-                        .lock()
-                        .expect("no thread panics with it")
-                        .push((index, finished));
-                }
-                drop(ended);
-            });
-        }
+    let count = u64::try_from(candidates.len()).unwrap_or(u64::MAX);
+    let all = simulation.workload.length_micros.saturating_mul(count);
+    let finished: Vec<_> = thread::scope(|scope| {
+        let done_micros = &done_micros;
+        scope.spawn(move || {
+            while ends.recv_timeout(PROGRESS) == Err(RecvTimeoutError::Timeout) {
+                tell_progress(started.elapsed(), done_micros.load(Ordering::Relaxed), all);
+            }
+        });
+        let one = |candidate: &Candidate| run_one(simulation, candidate, &demand, done_micros);
+        // One by one, so that whoever is done takes the next.
+        let finished = candidates.par_iter().with_max_len(1).map(one).collect();
         drop(ended);
-        let count = u64::try_from(candidates.len()).unwrap_or(u64::MAX);
-        let all = simulation.workload.length_micros.saturating_mul(count);
-        while ends.recv_timeout(PROGRESS) == Err(RecvTimeoutError::Timeout) {
-            tell_progress(started.elapsed(), done_micros.load(Ordering::Relaxed), all);
-        }
+        finished
     });
-    let elapsed = started.elapsed();
-    if elapsed >= PROGRESS {
-        note(&format!(
-            "{} policies simulated in {:.1} s",
-            candidates.len(),
-            elapsed.as_secs_f64()
-        ));
-    }
-    let mut results = results.into_inner().expect("no thread panics with it");
-    results.sort_by_key(|(index, _)| *index);
-    results.into_iter().map(|(_, finished)| finished).collect()
+    tell_done(started.elapsed(), candidates.len());
+    finished.into_iter().collect()
 }
 
 /// The scores as a JSON array, with a line break at the end.
@@ -202,12 +177,7 @@ fn run_one(
     if let Some(files) = files {
         files.finish(&mut world)?;
     }
-    let label = Label {
-        scenario: scenario.name.clone(),
-        policy: candidate.name.clone(),
-        trace: scenario.trace_name(),
-        seed: scenario.seed,
-    };
+    let label = label(scenario, &candidate.name);
     let prices = scenario.class_prices();
     let mut score = Score::of_classes(label, &world.summary(), scenario.objective, &prices);
     score.elasticity = Some(Elasticity::of(demand, &world));
@@ -231,6 +201,24 @@ fn wait_prices(
     WaitPrices {
         usual,
         classes: classes.iter().map(|class| price(&class.name)).collect(),
+    }
+}
+
+fn label(scenario: &Scenario, policy: &str) -> Label {
+    Label {
+        scenario: scenario.name.clone(),
+        policy: policy.to_owned(),
+        trace: scenario.trace_name(),
+        seed: scenario.seed,
+    }
+}
+
+fn tell_done(elapsed: Duration, policies: usize) {
+    if elapsed >= PROGRESS {
+        note(&format!(
+            "{policies} policies simulated in {:.1} s",
+            elapsed.as_secs_f64()
+        ));
     }
 }
 

@@ -103,6 +103,7 @@ fn help_teaches() {
         "simulate --help",
         "explain --help",
         "replay --help",
+        "bench --help",
     ]);
     same(&told, &expect_file!["golden/help.txt"]);
 }

@@ -253,18 +253,21 @@ fn the_page_on_the_simulator_names_every_field_and_column() {
     nothing_wrong(&keys::unnamed(&names, &read("docs/simulator.md")));
 }
 
-/// What a page names in backticks: files that are not there, and tests that
-/// nobody wrote. A test's name is a lower-case word with three underscores or
-/// more.
+/// What a page names in backticks: files that are not there, and tests and
+/// fields that nobody wrote. A lower-case word with three underscores or more
+/// is the name of one.
 fn stale_names(page: &str, sources: &str) -> Vec<String> {
     let mut keys = keys::known();
     // What a page has in its tables it tells of itself.
     let stated = keys::stated_in_tables("", page).into_iter();
     keys.extend(stated.map(|stated| stated.key));
-    let functions: BTreeSet<&str> = sources
+    let functions = sources
         .split("fn ")
-        .filter_map(|rest| rest.split('(').next())
-        .collect();
+        .filter_map(|rest| rest.split('(').next());
+    let fields = sources
+        .split("pub ")
+        .filter_map(|rest| rest.split(':').next());
+    let called: BTreeSet<&str> = functions.chain(fields).collect();
     let mut problems = Vec::new();
     for name in page.split('`').skip(1).step_by(2) {
         let first = name.split('/').next().unwrap_or_default();
@@ -276,7 +279,7 @@ fn stale_names(page: &str, sources: &str) -> Vec<String> {
         }
         let word = |letter: char| letter.is_ascii_lowercase() || letter == '_';
         let is_test = name.chars().all(word) && name.matches('_').count() >= 3;
-        if is_test && !functions.contains(name) && !keys.contains(name) {
+        if is_test && !called.contains(name) && !keys.contains(name) {
             problems.push(format!("nothing is called {name}"));
         }
     }
@@ -325,4 +328,43 @@ fn the_page_on_architecture_tells_of_every_room() {
         .collect();
     nothing_wrong(&untold(&page, &rooms));
     assert_eq!(untold(&page, &["src/attic.rs".to_owned()]).len(), 1);
+}
+
+/// Actions of AWS that `text` names, such as `ec2:CreateTags`.
+fn actions(text: &str) -> BTreeSet<String> {
+    let words = text.split(|letter: char| !(letter.is_ascii_alphanumeric() || letter == ':'));
+    let of_aws = |word: &&str| {
+        ["autoscaling:", "cloudwatch:", "ec2:", "sqs:"]
+            .iter()
+            .any(|service| word.starts_with(service))
+            && word
+                .split(':')
+                .nth(1)
+                .is_some_and(|verb| verb.starts_with(|letter: char| letter.is_ascii_uppercase()))
+            && !word.contains("::")
+    };
+    words.filter(of_aws).map(str::to_owned).collect()
+}
+
+/// Terraform takes what `windlass iam` prints; the page says the same of the file
+/// it shows.
+#[test]
+fn the_page_on_aws_names_the_permissions_of_its_own_file() {
+    let page = read("docs/aws.md");
+    let (_, file) = page
+        .split_once("```toml config windlass.toml\n")
+        .expect("a configuration");
+    let (file, _) = file.split_once("```").expect("its end");
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("windlass.toml"), file).expect("written");
+    let policy = commands::run(folder.path(), "windlass iam --config windlass.toml");
+    let policy = policy.expect("a policy");
+    let (_, section) = page
+        .split_once("## Permissions\n")
+        .expect("a part on permissions");
+    let (section, _) = section.split_once("\n## ").expect("its end");
+    assert_eq!(actions(section), actions(&policy));
+    assert!(actions(&policy).len() > 5, "{policy}");
+    let terraform = read("docs/terraform/controller.tf");
+    assert!(terraform.contains("policy = file(var.policy_file)"));
 }

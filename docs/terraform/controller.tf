@@ -1,74 +1,17 @@
 # The one small instance that windlass runs on. It opens no port: reach it with
 # Session Manager.
 
-data "aws_iam_policy_document" "controller" {
-  # Nothing of this can be narrowed to one resource: AWS does not offer it.
-  statement {
-    sid = "Look"
-    actions = [
-      "autoscaling:DescribeAutoScalingGroups",
-      "autoscaling:DescribeInstanceRefreshes",
-      "autoscaling:DescribePolicies",
-      "autoscaling:DescribeScalingActivities",
-      "autoscaling:DescribeScheduledActions",
-      "cloudwatch:GetMetricData",
-      "ec2:DescribeInstances",
-    ]
-    resources = ["*"]
-  }
-
-  statement {
-    sid = "ChangeTheGroup"
-    actions = [
-      "autoscaling:CreateOrUpdateTags",
-      "autoscaling:DeleteTags",
-      "autoscaling:SetDesiredCapacity",
-      "autoscaling:TerminateInstanceInAutoScalingGroup",
-    ]
-    resources = [aws_autoscaling_group.workers.arn]
-  }
-
-  # The fence and its answer stand in tags of the instances.
-  statement {
-    sid     = "FenceWorkers"
-    actions = ["ec2:CreateTags", "ec2:DeleteTags"]
-    resources = [
-      "arn:${data.aws_partition.current.partition}:ec2:${var.region}:${data.aws_caller_identity.current.account_id}:instance/*",
-    ]
-
-    condition {
-      test     = "StringEquals"
-      variable = "aws:ResourceTag/aws:autoscaling:groupName"
-      values   = [aws_autoscaling_group.workers.name]
-    }
-  }
-
-  statement {
-    sid       = "ReadTheQueue"
-    actions   = ["sqs:GetQueueAttributes"]
-    resources = [aws_sqs_queue.jobs.arn]
-  }
-
-  statement {
-    sid = "TakeNotices"
-    actions = [
-      "sqs:DeleteMessage",
-      "sqs:GetQueueAttributes",
-      "sqs:ReceiveMessage",
-    ]
-    resources = [aws_sqs_queue.notices.arn]
-  }
-}
-
 resource "aws_iam_role" "controller" {
   name               = "windlass"
   assume_role_policy = data.aws_iam_policy_document.worker_assume.json
 }
 
 resource "aws_iam_role_policy" "controller" {
-  name   = "windlass"
-  role   = aws_iam_role.controller.id
-  policy = data.aws_iam_policy_document.controller.json
+  name = "windlass"
+  role = aws_iam_role.controller.id
+  # What windlass itself says that its configuration needs, and nothing else:
+  # windlass iam --config windlass.toml --account ID > policy.json
+  policy = file(var.policy_file)
 }
 
 resource "aws_iam_role_policy_attachment" "controller_session" {

@@ -40,6 +40,12 @@ variable "controller_instance_type" {
   default     = "t4g.nano"
 }
 
+variable "policy_file" {
+  description = "What windlass may do: the output of windlass iam for your windlass.toml."
+  type        = string
+  default     = "policy.json"
+}
+
 variable "fleet" {
   description = "The fleet's name in windlass.toml."
   type        = string

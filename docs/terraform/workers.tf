@@ -25,7 +25,7 @@ data "aws_iam_policy_document" "worker" {
   }
 
   # Only if workers protect themselves from scale-in while they have a job
-  # (protected_is_busy in the fleet's configuration).
+  # (workers = "protection" in the fleet's configuration).
   statement {
     sid       = "ProtectItself"
     actions   = ["autoscaling:SetInstanceProtection"]

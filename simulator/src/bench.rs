@@ -66,79 +66,107 @@ impl Rule {
     }
 }
 
+/// Arrival and service of job after job, in microseconds.
+pub type Jobs = Box<dyn Iterator<Item = (u64, u64)>>;
+
 /// The load W1: Poisson arrivals, 10 a second, that take 2 s on average,
 /// exponentially; 25 instances, nobody changes them.
 pub fn w1(jobs: usize) -> Load {
-    let mut arrivals = Stream::new(1, "bench w1 arrivals");
-    let mut at = 0.0;
-    let times = std::iter::repeat_with(|| {
-        at += arrivals.exponential() / 10.0;
-        micros(at)
-    });
-    let times: Vec<u64> = times.take(jobs).collect();
-    let length = times.last().map_or(1, |last| last + 3_600 * MICROS_PER_SEC);
+    let columns = columns(w1_jobs(jobs));
+    let last = columns.arrivals().last();
     Load {
         name: "w1",
-        jobs: with_services(times, "bench w1 service"),
-        length,
+        length: last.map_or(1, |last| last + 3_600 * MICROS_PER_SEC),
+        jobs: Arc::new(columns),
         initial: 25,
         rule: None,
     }
 }
 
+/// The jobs of W1.
+pub fn w1_jobs(jobs: usize) -> Jobs {
+    let mut arrivals = Stream::new(1, "bench w1 arrivals");
+    let mut at = 0.0;
+    let times = std::iter::repeat_with(move || {
+        at += arrivals.exponential() / 10.0;
+        micros(at)
+    });
+    with_services(times.take(jobs), "bench w1 service")
+}
+
 /// The load W2: as W1, but `10 + 8 sin(2 pi t / 1 day)` arrivals a second over
 /// `days` days, and a rule that looks every minute; boots take two minutes.
 pub fn w2(days: u32) -> Load {
-    let day = 86_400.0;
+    Load {
+        jobs: Arc::new(columns(w2_jobs(days))),
+        ..w2_without_jobs(days)
+    }
+}
+
+/// W2 without its jobs, which are to be fed.
+pub fn w2_without_jobs(days: u32) -> Load {
     Load {
         name: "w2",
-        ..sine("bench w2", 10.0, day, f64::from(days) * day, 25)
+        jobs: Arc::default(),
+        length: micros(f64::from(days) * DAY_SECS),
+        initial: 25,
+        rule: Some(Rule::W2),
     }
+}
+
+/// The jobs of W2.
+pub fn w2_jobs(days: u32) -> Jobs {
+    let times = sine("bench w2", 10.0, DAY_SECS, f64::from(days) * DAY_SECS);
+    with_services(times, "bench w2 service")
 }
 
 /// W2 with a hundred times the arrivals, in `days` days of 72 minutes.
 pub fn w2500(days: u32) -> Load {
     let day = 4_320.0;
+    let length = f64::from(days) * day;
+    let times = sine("bench w2500", 1_000.0, day, length);
     Load {
         name: "w2500",
-        ..sine("bench w2500", 1_000.0, day, f64::from(days) * day, 2_500)
-    }
-}
-
-/// Arrivals by thinning: drawn at the highest rate, kept by their share of it.
-fn sine(name: &str, rate: f64, day: f64, length: f64, initial: u32) -> Load {
-    let (mut gaps, mut thinning) = (
-        Stream::new(1, &format!("{name} arrivals")),
-        Stream::new(1, &format!("{name} thinning")),
-    );
-    let mut times = Vec::new();
-    let mut at = 0.0;
-    loop {
-        at += gaps.exponential() / (1.8 * rate);
-        if at >= length {
-            break;
-        }
-        let share = (1.0 + 0.8 * libm::sin(std::f64::consts::TAU * at / day)) / 1.8;
-        if thinning.uniform() < share {
-            times.push(micros(at));
-        }
-    }
-    Load {
-        name: "",
-        jobs: with_services(times, &format!("{name} service")),
+        jobs: Arc::new(columns(with_services(times, "bench w2500 service"))),
         length: micros(length),
-        initial,
+        initial: 2_500,
         rule: Some(Rule::W2),
     }
 }
 
-fn with_services(arrivals: Vec<u64>, stream: &str) -> Arc<JobColumns> {
+/// A day of W2.
+const DAY_SECS: f64 = 86_400.0;
+
+/// Arrivals by thinning: drawn at the highest rate, kept by their share of it.
+fn sine(name: &str, rate: f64, day: f64, length: f64) -> impl Iterator<Item = u64> + use<> {
+    let (mut gaps, mut thinning) = (
+        Stream::new(1, &format!("{name} arrivals")),
+        Stream::new(1, &format!("{name} thinning")),
+    );
+    let mut at = 0.0;
+    std::iter::from_fn(move || {
+        loop {
+            at += gaps.exponential() / (1.8 * rate);
+            if at >= length {
+                return None;
+            }
+            let share = (1.0 + 0.8 * libm::sin(std::f64::consts::TAU * at / day)) / 1.8;
+            if thinning.uniform() < share {
+                return Some(micros(at));
+            }
+        }
+    })
+}
+
+fn with_services(arrivals: impl Iterator<Item = u64> + 'static, stream: &str) -> Jobs {
     let mut stream = Stream::new(1, stream);
-    let service = || micros(stream.exponential() * SERVICE_SECS);
-    let services = std::iter::repeat_with(service)
-        .take(arrivals.len())
-        .collect();
-    Arc::new(JobColumns::new(arrivals, services).expect("drawn in order, and short"))
+    let service = move || micros(stream.exponential() * SERVICE_SECS);
+    Box::new(arrivals.zip(std::iter::repeat_with(service)))
+}
+
+fn columns(jobs: Jobs) -> JobColumns {
+    let (arrivals, services) = jobs.unzip();
+    JobColumns::new(arrivals, services).expect("drawn in order, and short")
 }
 
 #[expect(
@@ -325,13 +353,55 @@ pub struct Row {
 /// # Errors
 /// If the load makes no world, which those of this module do.
 pub fn full(load: &Load, keep: Keep) -> Result<(Summary, Vec<Row>), WorldError> {
-    let mut world = world(load, keep)?;
+    let none = || Ok::<_, WorldError>(None);
+    replay(load, world(load, keep, false)?, none)
+}
+
+/// The same with the queue that can do more than the fast one, and gives the
+/// same where the fast one can do it too.
+///
+/// # Errors
+/// As [`full`].
+pub fn full_slow(load: &Load, keep: Keep) -> Result<(Summary, Vec<Row>), WorldError> {
+    let none = || Ok::<_, WorldError>(None);
+    replay(load, world(load, keep, true)?, none)
+}
+
+/// The same for jobs that are fed as `next` gives them, until it gives no more.
+///
+/// # Errors
+/// Those of `next`, and if the jobs are not in order.
+pub fn full_fed<E: From<WorldError>>(
+    load: &Load,
+    next: impl FnMut() -> Result<Option<JobColumns>, E>,
+) -> Result<(Summary, Vec<Row>), E> {
+    replay(load, world(load, Keep::Histogram, false)?, next)
+}
+
+fn replay<E: From<WorldError>>(
+    load: &Load,
+    mut world: World,
+    mut next: impl FnMut() -> Result<Option<JobColumns>, E>,
+) -> Result<(Summary, Vec<Row>), E> {
     let mut rows = Vec::new();
-    let mut seen = 0;
+    let (mut seen, mut fed) = (0, 0);
+    let mut advance = |world: &mut World, now: u64| {
+        while fed < now {
+            fed = u64::MAX;
+            if let Some(jobs) = next()? {
+                fed = jobs.arrivals().last().copied().unwrap_or(0);
+                world.feed(Arc::new(jobs)).map_err(WorldError::from)?;
+                // So that there are never many that have not started.
+                world.advance(Timestamp::from_micros(fed.min(now)));
+            }
+        }
+        world.advance(Timestamp::from_micros(now));
+        Ok::<(), E>(())
+    };
     if let Some(rule) = load.rule {
         let mut now = rule.interval;
         while now < load.length {
-            world.advance(Timestamp::from_micros(now));
+            advance(&mut world, now)?;
             let snapshot = world.snapshot();
             let want = rule.want(snapshot.arrivals - seen, snapshot.backlog);
             seen = snapshot.arrivals;
@@ -345,15 +415,15 @@ pub fn full(load: &Load, keep: Keep) -> Result<(Summary, Vec<Row>), WorldError> 
             now += rule.interval;
         }
     }
-    world.advance(Timestamp::from_micros(load.length));
+    advance(&mut world, load.length)?;
     Ok((world.summary(), rows))
 }
 
-/// The world of `load` at its beginning.
+/// The world of `load` at its beginning, with the slower queue if `slow`.
 ///
 /// # Errors
 /// If the load makes no world, which those of this module do.
-pub fn world(load: &Load, keep: Keep) -> Result<World, WorldError> {
+pub fn world(load: &Load, keep: Keep, slow: bool) -> Result<World, WorldError> {
     let spec = WorldSpec {
         fleet: "bench".to_owned(),
         begins_at: Timestamp::EPOCH,
@@ -368,7 +438,10 @@ pub fn world(load: &Load, keep: Keep) -> Result<World, WorldError> {
             keep,
             responses: false,
         },
-        server: ServerSpec::default(),
+        server: ServerSpec {
+            slow,
+            ..ServerSpec::default()
+        },
         cloud: CloudSpec::default(),
     };
     let boot = load.rule.map(|rule| rule.boot);

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Waker};
 use windlass_policies::memory::Memory;
 use windlass_policies::memory_store::MemoryStore;
 use windlass_policies::model::Epoch;
-use windlass_policies::ports::{Clock, StoreError};
+use windlass_policies::ports::StoreError;
 use windlass_policies::reconcile::{Cycle, Mode, Ports, reconcile};
 use windlass_policies::spec::FleetSpec;
 use windlass_policies::units::Timestamp;
@@ -45,28 +45,76 @@ pub fn observe(
     spec: &FleetSpec,
     world: World,
     end: Timestamp,
-    mut watch: impl FnMut(&Cycle, &mut World),
+    watch: impl FnMut(&Cycle, &mut World),
 ) -> Result<World, StoreError> {
-    let world = SimulatedPorts::new(world);
-    let store = MemoryStore::keeping_nothing();
-    let mut memory = Memory::new("simulated", Epoch(1));
-    let ports = Ports {
-        clock: &world,
-        metrics: &world,
-        provider: &world,
-        store: &store,
-    };
-    let mut tick = world.now() + spec.interval;
-    while tick < end {
-        world.with(|world| world.advance(tick));
-        let cycle = poll_once(reconcile(spec, Mode::Act, &mut memory, ports))
-            .expect("simulated ports never wait")?;
-        world.with(|world| watch(&cycle, world));
-        tick = tick + spec.interval;
+    Ok(Run::new(spec, world).go_on(end, watch)?.finish(end))
+}
+
+/// A run that goes on piece by piece: between two pieces its world can be fed
+/// and looked at. However it is cut, it comes to the same.
+#[derive(Debug)]
+pub struct Run<'a> {
+    spec: &'a FleetSpec,
+    world: World,
+    store: MemoryStore,
+    memory: Memory,
+    /// The next one.
+    tick: Timestamp,
+}
+
+impl<'a> Run<'a> {
+    /// A run at its beginning.
+    pub fn new(spec: &'a FleetSpec, world: World) -> Self {
+        Self {
+            spec,
+            store: MemoryStore::keeping_nothing(),
+            memory: Memory::new("simulated", Epoch(1)),
+            tick: world.now() + spec.interval,
+            world,
+        }
     }
-    let mut world = world.into_world().expect("every other handle is gone");
-    world.advance(end);
-    Ok(world)
+
+    /// Its world, as of the last tick.
+    pub const fn world(&mut self) -> &mut World {
+        &mut self.world
+    }
+
+    /// Goes through all ticks earlier than `end`, and shows `watch` each cycle
+    /// and the world right after its actions.
+    ///
+    /// # Errors
+    /// Those of the store in memory: none today.
+    ///
+    /// # Panics
+    /// If `watch` keeps a handle on the world, which it is not given.
+    pub fn go_on(
+        mut self,
+        end: Timestamp,
+        mut watch: impl FnMut(&Cycle, &mut World),
+    ) -> Result<Self, StoreError> {
+        let world = SimulatedPorts::new(self.world);
+        let ports = Ports {
+            clock: &world,
+            metrics: &world,
+            provider: &world,
+            store: &self.store,
+        };
+        while self.tick < end {
+            world.with(|world| world.advance(self.tick));
+            let cycle = poll_once(reconcile(self.spec, Mode::Act, &mut self.memory, ports))
+                .expect("simulated ports never wait")?;
+            world.with(|world| watch(&cycle, world));
+            self.tick = self.tick + self.spec.interval;
+        }
+        self.world = world.into_world().expect("every other handle is gone");
+        Ok(self)
+    }
+
+    /// The world at `end`, before which all its ticks have been.
+    pub fn finish(mut self, end: Timestamp) -> World {
+        self.world.advance(end);
+        self.world
+    }
 }
 
 /// What `future` gives if it does not wait; `None` if it does, and then it is

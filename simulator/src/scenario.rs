@@ -24,7 +24,8 @@ use crate::distribution::{Distribution, Refusal};
 use crate::embedded;
 use crate::queue::{Keep, LatencyCurve, QueueSpec, ServerSpec};
 use crate::random::Stream;
-use crate::trace::{self, ReadOptions, Trace, TraceError};
+use crate::trace::{self, ReadOptions, Trace, TraceError, TraceKind};
+use crate::workload::flow::{Choice, Flow, FlowError};
 use crate::workload::{self, ClassWork, Workload, WorkloadError, WorkloadSpec};
 use crate::world::cloud::{CloudSpec, FaultSpec, WarmPoolSpec};
 use crate::world::{BootTimes, World, WorldError, WorldSpec};
@@ -294,13 +295,17 @@ impl Scenario {
         self.read_one(&self.trace)
     }
 
-    fn read_one(&self, file: &TraceFile) -> Result<Trace, ScenarioError> {
-        let options = ReadOptions {
+    /// How its traces are to be read.
+    pub fn read_options(&self) -> ReadOptions {
+        ReadOptions {
             skip_bad: self.skip_bad,
             ..ReadOptions::default()
-        };
+        }
+    }
+
+    fn read_one(&self, file: &TraceFile) -> Result<Trace, ScenarioError> {
         let read = match file {
-            TraceFile::Path(path) => trace::read_with(path, &options),
+            TraceFile::Path(path) => trace::read_with(path, &self.read_options()),
             TraceFile::Embedded(name) => {
                 trace::read_bytes(name, embedded::open(name).unwrap_or_default())
             }
@@ -431,6 +436,67 @@ impl Scenario {
             scenario: self.name.clone(),
             source,
         })
+    }
+
+    /// How the load is best had: all at once or, if that gives the same but for
+    /// quantiles within 1 in 256, piece by piece.
+    ///
+    /// # Errors
+    /// [`ScenarioError::Trace`] and [`ScenarioError::Workload`], as far as the
+    /// trace is read for it.
+    pub fn choose_flow(&self) -> Result<Choice, ScenarioError> {
+        let TraceFile::Path(path) = &self.trace else {
+            return Ok(Choice::Short);
+        };
+        if !self.classes.is_empty() {
+            return Ok(Choice::Whole("its jobs have classes"));
+        }
+        if self.sharing.is_some() {
+            return Ok(Choice::Whole("its sessions share their servers"));
+        }
+        let (spec, seed, options) = (&self.workload, self.seed, self.read_options());
+        let chosen = match Flow::of_jobs(path, &options, spec, seed) {
+            // Rates are short; only the jobs that come of them may be many.
+            Ok(Choice::Whole(why)) => {
+                match trace::read_with(path, &options).map_err(FlowError::from) {
+                    Ok(rates) if matches!(rates.kind(), TraceKind::Rate { .. }) => {
+                        Flow::of_rates(&Arc::new(rates), spec, seed)
+                    }
+                    Ok(_) => Ok(Choice::Whole(why)),
+                    Err(error) => Err(error),
+                }
+            }
+            other => other,
+        };
+        chosen.map_err(|error| self.flow_error(error))
+    }
+
+    /// What went wrong with a flow of this scenario.
+    pub fn flow_error(&self, error: FlowError) -> ScenarioError {
+        let scenario = self.name.clone();
+        match error {
+            FlowError::Trace(source) => ScenarioError::Trace { scenario, source },
+            FlowError::Workload(source) => ScenarioError::Workload { scenario, source },
+        }
+    }
+
+    /// A world of this scenario at its beginning that is to be fed its jobs.
+    ///
+    /// # Errors
+    /// [`ScenarioError::World`].
+    pub fn flowing_world(
+        &self,
+        fleet: &str,
+        signals: &[SignalSpec],
+    ) -> Result<World, ScenarioError> {
+        let none = Workload {
+            jobs: Arc::default(),
+            length_micros: 0,
+            classes: None,
+        };
+        let mut spec = self.world_spec(fleet, &none, signals, false);
+        spec.queue.keep = Keep::Histogram;
+        self.build_world(spec)
     }
 
     fn server(&self, workload: &Workload) -> ServerSpec {

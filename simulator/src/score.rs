@@ -74,6 +74,11 @@ pub struct Score {
     /// What the warm pool cost; only where there is one. Part of the total.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warm_pool_usd: Option<f64>,
+    /// Which part of a quantile it may be off by; only where they are not exact.
+    /// The largest is exact unless it was lost with its instance; then it may be
+    /// off by twice as much.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quantiles_within: Option<f64>,
     /// Each class of jobs; only where there are classes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub classes: Vec<ClassScore>,
@@ -97,7 +102,8 @@ pub struct ClassScore {
     pub delay_usd: f64,
 }
 
-/// Mean and exact quantiles over all jobs, in seconds; 0 if there were none.
+/// Mean and quantiles over all jobs, in seconds; 0 if there were none.
+/// [`Score::quantiles_within`] says whether the quantiles are exact.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Quantiles {
     /// Arithmetic mean.
@@ -190,6 +196,7 @@ impl Score {
             calls_throttled: extras.throttled,
             prepaid_usd: extras.prepaid_cost.map(usd),
             warm_pool_usd: extras.warm_pool_cost.map(usd),
+            quantiles_within: None,
             classes,
             elasticity: None,
         }

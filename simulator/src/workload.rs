@@ -44,6 +44,7 @@
 //! The copies are merged by arrival; at one instant the lower copy goes first.
 
 mod classes;
+pub mod flow;
 mod scale;
 
 use std::cmp::Reverse;
@@ -264,12 +265,7 @@ pub fn build(trace: &Trace, spec: &WorkloadSpec, seed: u64) -> Result<Workload, 
     if spec.slots_per_instance == 0 {
         return Err(WorkloadError::Slots);
     }
-    if let Some(busy_mean) = spec
-        .busy_mean
-        .filter(|mean| !(mean.is_finite() && *mean > 0.0))
-    {
-        return Err(WorkloadError::BusyMean { busy_mean });
-    }
+    check_busy_mean(spec)?;
     let window = Window::new(trace, spec)?;
     let source = Source::new(trace, spec.service, window)?;
     check_draws(&source, 1)?;
@@ -281,7 +277,7 @@ pub fn build(trace: &Trace, spec: &WorkloadSpec, seed: u64) -> Result<Workload, 
             end_micros: window.end(),
         });
     }
-    let factor = factor(trace, spec.busy_mean, offer.load)?;
+    let factor = factor(trace.name(), spec.busy_mean, offer.load)?;
     let expected = offer.arrivals * factor;
     if expected > float(JOBS_MAX.into()) {
         return Err(WorkloadError::TooManyJobs { expected });
@@ -301,6 +297,15 @@ pub fn build(trace: &Trace, spec: &WorkloadSpec, seed: u64) -> Result<Workload, 
         length_micros: window.length,
         classes: None,
     })
+}
+
+fn check_busy_mean(spec: &WorkloadSpec) -> Result<(), WorkloadError> {
+    match spec.busy_mean {
+        Some(busy_mean) if !(busy_mean.is_finite() && busy_mean > 0.0) => {
+            Err(WorkloadError::BusyMean { busy_mean })
+        }
+        _ => Ok(()),
+    }
 }
 
 fn check_draws(source: &Source<'_>, copies: u64) -> Result<(), WorkloadError> {
@@ -357,13 +362,13 @@ struct Offer {
 }
 
 /// What `busy_mean` asks for over what there is.
-fn factor(trace: &Trace, busy_mean: Option<f64>, load: f64) -> Result<f64, WorkloadError> {
+fn factor(trace: &str, busy_mean: Option<f64>, load: f64) -> Result<f64, WorkloadError> {
     let Some(busy_mean) = busy_mean else {
         return Ok(1.0);
     };
     if load <= 0.0 {
         return Err(WorkloadError::NoLoad {
-            trace: trace.name().to_owned(),
+            trace: trace.to_owned(),
         });
     }
     let factor = busy_mean / load;

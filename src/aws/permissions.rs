@@ -111,8 +111,11 @@ pub struct Launches {
     pub image: Option<String>,
     /// The types of its instances.
     pub types: BTreeSet<String>,
-    /// The subnets it launches into; empty if the template says it.
+    /// The subnets it launches into, of all offerings that name some.
     pub subnets: BTreeSet<String>,
+    /// Whether an offering leaves the subnet to the template, so that it may be
+    /// any.
+    pub any_subnet: bool,
     /// Whether it asks through an EC2 Fleet, for several types at once.
     pub by_fleet: bool,
     /// Whether it buys spot instances.
@@ -144,6 +147,7 @@ impl Launches {
             image,
             types: all(|offering| &offering.types),
             subnets: all(|offering| &offering.subnets),
+            any_subnet: any(|offering| offering.subnets.is_empty()),
             by_fleet: any(|offering| !offering.is_one_pool()),
             spot: any(|offering| offering.offering.market == Market::Spot),
             spot_prices: false,
@@ -177,6 +181,7 @@ impl Uses {
         match provider {
             Provider::Simulated(_) | Provider::Process(_) => {}
             Provider::Asg(settings) => {
+                self.notices.extend(settings.notices_queue_url.clone());
                 self.groups.insert(fleet.to_owned(), settings.group.clone());
             }
             Provider::Ec2(settings) => {
@@ -441,7 +446,7 @@ fn launched_from(uses: &Uses, place: &Place) -> Vec<String> {
             let template = fleet.template_id().unwrap_or("*");
             resources.insert(place.arn("ec2", &format!("launch-template/{template}")));
         }
-        if fleet.subnets.is_empty() {
+        if fleet.any_subnet {
             resources.insert(place.arn("ec2", "subnet/*"));
         }
         for subnet in &fleet.subnets {
@@ -545,6 +550,7 @@ mod tests {
             image: None,
             types: ["c7g.large".to_owned()].into(),
             subnets: ["subnet-1".to_owned(), "subnet-2".to_owned()].into(),
+            any_subnet: false,
             by_fleet: true,
             spot: true,
             spot_prices: true,
@@ -602,6 +608,24 @@ mod tests {
         });
         assert!(!plain.contains("ec2:CreateFleet") && !plain.contains("iam:PassRole"));
         assert!(!plain.contains("ec2:DescribeSpotPriceHistory"));
+    }
+
+    #[test]
+    fn an_offering_without_subnets_may_launch_into_any() {
+        let text = "[fleet.f]\nprovider = \"ec2\"\n[fleet.f.limits]\nmax = 9\n\
+            max_usd_per_hour = 9\n[[fleet.f.policy]]\nkind = \"fixed\"\ninstances = 1\n\
+            [fleet.f.ec2]\nworkers = \"tags\"\nlaunch_template = \"lt-0abc\"\n\
+            [[fleet.f.ec2.offering]]\nname = \"a\"\ntypes = [\"t3.small\"]\n\
+            usd_per_hour = 0.02\nsubnets = [\"subnet-0a\"]\n";
+        let other = "[[fleet.f.ec2.offering]]\nname = \"b\"\ntypes = [\"t3.small\"]\n\
+            usd_per_hour = 0.02\n";
+        let any = |text: &str| {
+            let config = Config::parse(text, std::path::Path::new("")).expect("sound");
+            let resources = launched_from(&Uses::of(&config), &place());
+            resources.iter().any(|it| it.ends_with(":subnet/*"))
+        };
+        assert!(!any(text));
+        assert!(any(&format!("{text}{other}")));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use aws_sdk_ec2::types::{
-    Filter, InstanceLifecycleType, InstanceStateName, Reservation, SummaryStatus,
+    Filter, InstanceLifecycleType, InstanceStateName, Reservation, SummaryStatus, Tag,
 };
 use tokio::sync::Mutex;
 
@@ -115,6 +115,39 @@ impl Region {
     /// Now, by the region's clock.
     pub fn now(&self) -> Timestamp {
         (self.now)()
+    }
+
+    /// Sets one tag of an instance.
+    ///
+    /// # Errors
+    /// Why it is not set, or nobody knows whether it is.
+    pub async fn tag(
+        &self,
+        instance: &InstanceId,
+        key: &str,
+        value: &str,
+    ) -> Result<(), FleetError> {
+        self.budget.take(self.now(), &[(Bucket::CreateTags, 1)])?;
+        let call = self.ec2.create_tags().resources(instance.as_str());
+        let done = call.tags(Tag::builder().key(key).value(value).build());
+        done.send()
+            .await
+            .map(|_| ())
+            .map_err(|error| fleet_error(Call::Changes, &error))
+    }
+
+    /// Removes one tag of an instance, whatever it says.
+    ///
+    /// # Errors
+    /// Why it is still there, or nobody knows whether it is.
+    pub async fn untag(&self, instance: &InstanceId, key: &str) -> Result<(), FleetError> {
+        self.budget.take(self.now(), &[(Bucket::DeleteTags, 1)])?;
+        let call = self.ec2.delete_tags().resources(instance.as_str());
+        let done = call.tags(Tag::builder().key(key).build());
+        done.send()
+            .await
+            .map(|_| ())
+            .map_err(|error| fleet_error(Call::Changes, &error))
     }
 
     /// All tagged instances that are not gone, in a listing begun at or after

@@ -4,6 +4,9 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use tracing::info;
+use windlass_policies::reconcile::Mode;
+
 use super::client::{AwsClients, ClientError};
 use super::notices::Notices;
 use super::region::Region;
@@ -35,13 +38,22 @@ impl Aws {
         })
     }
 
-    /// What the queue at `url` says. Listens to it from the first time this is
-    /// asked; must be called on a `LocalSet`.
-    pub fn notices(&self, url: &str) -> Rc<Notices> {
+    /// What the queue at `url` says, if there is one. Listens to it from the
+    /// first time this is asked; must be called on a `LocalSet`. A rehearsal
+    /// does not listen: a message that it takes is gone for whoever acts.
+    pub fn notices(&self, url: Option<&str>, mode: Mode) -> Option<Rc<Notices>> {
+        let url = url?;
+        match mode {
+            Mode::Act => {}
+            Mode::Rehearse => {
+                info!(queue = %url, "no notices are taken from the queue in a rehearsal");
+                return None;
+            }
+        }
         let mut queues = self.queues.borrow_mut();
         let queue = queues
             .entry(url.to_owned())
             .or_insert_with(|| Notices::listen(self.clients.sqs.clone(), url.to_owned()));
-        Rc::clone(queue)
+        Some(Rc::clone(queue))
     }
 }

@@ -6,6 +6,7 @@ use std::convert::Infallible;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use aws_sdk_ec2::config::SharedCredentialsProvider;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
@@ -132,27 +133,32 @@ async fn respond(reply: Reply) -> Result<Response<Full<Bytes>>, Failure> {
 /// A client of EC2 at `url`, as [`super::client`] makes them but for the
 /// timeouts, which are short.
 pub(crate) fn client_of(url: &str) -> aws_sdk_ec2::Client {
+    let config = aws_sdk_ec2::config::Builder::from(&config_of(url));
+    aws_sdk_ec2::Client::from_conf(config.interceptor(super::client::WholeAnswer).build())
+}
+
+/// The same for Auto Scaling.
+pub(crate) fn autoscaling_of(url: &str) -> aws_sdk_autoscaling::Client {
+    let config = aws_sdk_autoscaling::config::Builder::from(&config_of(url));
+    aws_sdk_autoscaling::Client::from_conf(config.interceptor(super::client::WholeAnswer).build())
+}
+
+fn config_of(url: &str) -> aws_config::SdkConfig {
     let timeouts = aws_config::timeout::TimeoutConfig::builder()
         .connect_timeout(Duration::from_secs(5))
         .read_timeout(Duration::from_millis(300))
         .build();
-    let config = aws_sdk_ec2::Config::builder()
-        .behavior_version(aws_sdk_ec2::config::BehaviorVersion::latest())
+    let credentials =
+        aws_sdk_ec2::config::Credentials::new("AKIAEXAMPLE", "secret", None, None, "tests");
+    aws_config::SdkConfig::builder()
+        .behavior_version(aws_config::BehaviorVersion::latest())
         .region(aws_sdk_ec2::config::Region::new("eu-west-1"))
         .endpoint_url(url)
-        .credentials_provider(aws_sdk_ec2::config::Credentials::new(
-            "AKIAEXAMPLE",
-            "secret",
-            None,
-            None,
-            "tests",
-        ))
+        .credentials_provider(SharedCredentialsProvider::new(credentials))
         .retry_config(aws_config::retry::RetryConfig::disabled())
         .timeout_config(timeouts)
         .http_client(super::client::http_client())
-        .interceptor(super::client::WholeAnswer)
-        .build();
-    aws_sdk_ec2::Client::from_conf(config)
+        .build()
 }
 
 /// Runs `test` as the daemon runs: on one thread.

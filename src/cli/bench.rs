@@ -19,10 +19,12 @@ use crate::exit::Exit;
     after_long_help = "Examples:\n  \
         windlass bench\n  \
         windlass bench --rounds 11 --format json\n\n\
-        w1 is a million jobs on 25 instances; w2 ten days of a load with a daily rhythm on 25 to \
-        50 instances that a rule changes every minute; w2500 a hundred times as many. `_csv` \
-        starts from a file of jobs, `_exact` keeps every wait, and `_controller` is decided by \
-        the cycle of `windlass run` instead of a rule of three lines."
+        w1 is a million jobs on 25 instances; w2 ten days of a load with a daily rhythm on 25 to 50 \
+        instances that a rule changes every minute; w2500 a hundred times as many. `_csv` and \
+        `_cache` stream their jobs from a file, and their MB are what streaming took; the other \
+        loads are in memory. `_exact` keeps every wait, `_general` has the queue for priorities \
+        and speeds, and `_controller` is decided by the cycle of `windlass run` instead of a rule \
+        of three lines."
 )]
 pub(super) struct Bench {
     /// How the figures are written

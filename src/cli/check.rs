@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use windlass_policies::cases;
 use windlass_policies::fields::Document;
+use windlass_policies::model::{Market, Offering};
 use windlass_policies::policy_file::{self, PolicyFile};
 use windlass_simulator::scenario::{Scenario, ScenarioError, TraceFile};
 
@@ -14,6 +15,7 @@ use super::Failure;
 use super::preflight::try_aws;
 use super::text::counted;
 use crate::chain;
+use crate::config::price::Priced;
 use crate::config::{Config, ConfigError, Fleet, Provider};
 use crate::exit::Exit;
 
@@ -234,7 +236,8 @@ fn check_config(file: &Path, text: &str, aws: bool) -> Verdict {
                 .collect();
             let names = names.join(", ");
             let well = format!("{name}: all well: {fleets} ({names})");
-            let well = [vec![well], warnings].concat().join("\n");
+            let prices = config.fleets.iter().flat_map(price_lines).collect();
+            let well = [vec![well], prices, warnings].concat().join("\n");
             if !aws {
                 return Verdict::well(well);
             }
@@ -252,6 +255,31 @@ fn check_config(file: &Path, text: &str, aws: bool) -> Verdict {
             exit: Exit::NoInput,
             text: chain(&error).to_string(),
         },
+    }
+}
+
+/// What each offering on AWS counts at, and who says so.
+fn price_lines(fleet: &Fleet) -> Vec<String> {
+    let name = &fleet.spec.name;
+    let line = |offering: &Offering, priced: Priced| {
+        let says = match (priced, offering.market) {
+            (Priced::InFile, _) => "as the file says",
+            (Priced::OnDemand, Market::OnDemand) => "on demand, from the price table",
+            (Priced::OnDemand, Market::Spot) => {
+                "the on-demand price from the table, the most that spot costs"
+            }
+        };
+        let (offering, price) = (&offering.name, offering.price);
+        format!("  {name}: {offering} counts at ${price} an hour, {says}")
+    };
+    match &fleet.provider {
+        Provider::Simulated(_) | Provider::Process(_) => Vec::new(),
+        Provider::Asg(settings) => vec![line(&settings.offering(), settings.priced)],
+        Provider::Ec2(settings) => settings
+            .offerings
+            .iter()
+            .map(|one| line(&one.offering, one.priced))
+            .collect(),
     }
 }
 

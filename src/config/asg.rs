@@ -1,10 +1,15 @@
 //! `[fleet.NAME.asg]`: an existing Auto Scaling group.
 
+use std::path::Path;
 use std::time::Duration;
 
 use windlass_policies::fields::Fields;
 use windlass_policies::model::{Billing, Market, Offering};
 use windlass_policies::units::MicroUsdPerHour;
+
+use super::price::{self, Priced};
+use super::workers::{self, WorkersSettings};
+use crate::aws::settings::{AwsSettings, read_url};
 
 /// No instance has more processors than that.
 const SLOTS_MAX: u32 = 10_000;
@@ -21,22 +26,16 @@ pub struct AsgSettings {
     pub instance_type: String,
     /// What one instance costs an hour.
     pub price: MicroUsdPerHour,
+    /// Where that comes from.
+    pub priced: Priced,
     /// On which terms the group buys.
     pub market: Market,
     /// Jobs one instance works on at a time.
     pub slots: u32,
-    /// How it is known what a worker does.
-    pub workers: Workers,
-}
-
-/// How it is known what a worker does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Workers {
-    /// It protects its instance from scale-in while it has a job, and takes
-    /// none while the instance has the tag `windlass:fenced`.
-    Protection,
-    /// Instances hold no jobs: any may be ended at any time.
-    Stateless,
+    /// How workers hear of a fence and answer.
+    pub workers: WorkersSettings,
+    /// The queue of what EC2 announces.
+    pub notices_queue_url: Option<String>,
 }
 
 impl AsgSettings {
@@ -57,8 +56,8 @@ impl AsgSettings {
     }
 }
 
-/// Reads the table.
-pub(super) fn read(asg: &mut Fields<'_>) -> Option<AsgSettings> {
+/// Reads the table; files are relative to `folder`.
+pub(super) fn read(asg: &mut Fields<'_>, folder: &Path, aws: &AwsSettings) -> Option<AsgSettings> {
     let what = "the name of an Auto Scaling group";
     let group = asg.required::<String>("group", what);
     if let Some(group) = &group
@@ -71,27 +70,29 @@ pub(super) fn read(asg: &mut Fields<'_>) -> Option<AsgSettings> {
     if instance_type.as_ref().is_some_and(String::is_empty) {
         asg.problem("type", format!("is empty; write {what}"));
     }
-    let price = asg.required::<MicroUsdPerHour>(
-        "usd_per_hour",
-        "what one instance costs an hour, in dollars, such as 0.0725",
-    );
+    let types: Vec<&str> = instance_type
+        .iter()
+        .map(String::as_str)
+        .filter(|name| !name.is_empty())
+        .collect();
+    let price = price::read(asg, aws, &types);
     let markets = [
         (Market::OnDemand.word(), Market::OnDemand),
         (Market::Spot.word(), Market::Spot),
     ];
     let market = asg.word("market", &markets).unwrap_or_default();
     let slots = asg.or_within("slots", 1, 1..=SLOTS_MAX);
-    let words = [
-        ("protection", Workers::Protection),
-        ("stateless", Workers::Stateless),
-    ];
-    let workers = asg.required_word("workers", &words);
+    let workers = workers::read(asg, folder, &workers::IN_A_GROUP);
+    let notices_queue_url = read_url(asg, "notices_queue_url");
+    let (price, priced) = price?;
     Some(AsgSettings {
         group: group?,
         instance_type: instance_type?,
-        price: price?,
+        price,
+        priced,
         market,
         slots,
         workers: workers?,
+        notices_queue_url,
     })
 }

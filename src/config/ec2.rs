@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use windlass_policies::fields::Fields;
 use windlass_policies::model::{Billing, Market, Offering};
-use windlass_policies::units::MicroUsdPerHour;
 
+use super::price::{self, Priced};
 use super::workers::{self, WorkersSettings};
-use crate::aws::settings::{optional_name, read_url};
+use crate::aws::settings::{AwsSettings, optional_name, read_url};
 
 /// EC2 takes no more user data than this, before it is encoded.
 const USER_DATA_BYTES_MAX: u64 = 16 * 1024;
@@ -84,6 +84,8 @@ pub struct Ec2Offering {
     pub types: Vec<String>,
     /// Subnets, any of which will do; none leaves it to the launch template.
     pub subnets: Vec<String>,
+    /// Where its price comes from.
+    pub priced: Priced,
 }
 
 impl Ec2Offering {
@@ -107,9 +109,9 @@ impl Ec2Settings {
 }
 
 /// Reads the table; files are relative to `folder`.
-pub(super) fn read(ec2: &mut Fields<'_>, folder: &Path) -> Option<Ec2Settings> {
+pub(super) fn read(ec2: &mut Fields<'_>, folder: &Path, aws: &AwsSettings) -> Option<Ec2Settings> {
     let launch = read_launch(ec2, folder);
-    let workers = workers::read(ec2, folder);
+    let workers = workers::read(ec2, folder, &workers::ON_EC2);
     let words = [
         ("running", Ready::Running),
         ("status_ok", Ready::StatusOk),
@@ -123,12 +125,14 @@ pub(super) fn read(ec2: &mut Fields<'_>, folder: &Path) -> Option<Ec2Settings> {
         );
     }
     let default = match workers {
-        Some(WorkersSettings::None) => Ready::StatusOk,
         Some(WorkersSettings::Tags | WorkersSettings::Redis { .. }) | None => Ready::Worker,
+        Some(WorkersSettings::None | WorkersSettings::Protection | WorkersSettings::Stateless) => {
+            Ready::StatusOk
+        }
     };
     let notices_queue_url = read_url(ec2, "notices_queue_url");
     let subnets = names(ec2, "subnets", "subnet-");
-    let offerings = read_offerings(ec2, &subnets, launch.as_ref());
+    let offerings = read_offerings(ec2, aws, &subnets, launch.as_ref());
     Some(Ec2Settings {
         launch: launch?,
         ready: ready.unwrap_or(default),
@@ -238,19 +242,20 @@ fn read_user_data(ec2: &mut Fields<'_>, folder: &Path) -> Option<String> {
 
 fn read_offerings(
     ec2: &mut Fields<'_>,
+    aws: &AwsSettings,
     subnets: &[String],
     launch: Option<&LaunchFrom>,
 ) -> Option<Vec<Ec2Offering>> {
     let read = ec2.tables("offering", |table| {
         Some((
             table.path().to_owned(),
-            read_offering(table, subnets, launch),
+            read_offering(table, aws, subnets, launch),
         ))
     });
     if read.is_empty() && !ec2.has("offering") {
         ec2.problem(
             "offering",
-            "missing; write at least one [[offering]] table with `name`, `types` and `usd_per_hour`",
+            "missing; write at least one [[offering]] table with `name` and `types`",
         );
     } else if read.is_empty() && ec2.raw("offering").is_some_and(toml::Value::is_array) {
         ec2.problem("offering", "empty; write at least one");
@@ -276,6 +281,7 @@ fn read_offerings(
 
 fn read_offering(
     table: &mut Fields<'_>,
+    aws: &AwsSettings,
     shared_subnets: &[String],
     launch: Option<&LaunchFrom>,
 ) -> Option<Ec2Offering> {
@@ -301,10 +307,8 @@ fn read_offering(
     };
     let markets = [Market::OnDemand, Market::Spot].map(|market| (market.word(), market));
     let market = table.word("market", &markets).unwrap_or_default();
-    let price = table.required::<MicroUsdPerHour>(
-        "usd_per_hour",
-        "what one instance costs, of its dearest type, such as 0.17",
-    );
+    let names: Vec<&str> = types.iter().map(String::as_str).collect();
+    let price = price::read(table, aws, &names);
     let slots = table.or_within("slots", 1, 1..=SLOTS_MAX);
     let prepaid = table.or_within("prepaid", 0, 0..=100_000);
     if prepaid > 0 && market == Market::Spot {
@@ -328,10 +332,11 @@ fn read_offering(
     if types.is_empty() {
         return None;
     }
+    let (price, priced) = price?;
     let one = Ec2Offering {
         offering: Offering {
             name: name?,
-            price: price?,
+            price,
             billing: Billing { increment, minimum },
             slots,
             market,
@@ -339,6 +344,7 @@ fn read_offering(
         },
         types,
         subnets,
+        priced,
     };
     let pools = one.types.len() * one.subnets.len().max(1);
     if pools > POOLS_MAX {

@@ -3,8 +3,10 @@
 use std::path::Path;
 
 use windlass_policies::model::Market;
+use windlass_policies::units::MicroUsdPerHour;
 
 use super::ec2::{LaunchFrom, Ready};
+use super::price::Priced;
 use super::{Config, Provider, WorkersSettings};
 
 fn parse(ec2: &str, drain: &str) -> Result<Config, String> {
@@ -126,7 +128,8 @@ fn what_makes_no_sense_is_named() {
         (
             format!("{TEMPLATE}{}", OFFERING.replace("usd_per_hour = 0.02", "")),
             "",
-            "offering[0].usd_per_hour: missing",
+            "offering[0].usd_per_hour: missing; write what one instance costs an hour, in dollars, \
+             such as 0.17, or [aws] region",
         ),
         (
             format!("{none}{OFFERING}"),
@@ -153,4 +156,72 @@ fn what_makes_no_sense_is_named() {
         assert!(problems.contains(named), "{named}\nnot in\n{problems}");
     }
     assert!(parse(&format!("{none}{OFFERING}"), "deadline = \"1h\"").is_ok());
+}
+
+/// A fleet of `offering` in `region`, whose price is not in the file.
+fn parse_unpriced(region: &str, types: &str, market: &str) -> Result<Config, String> {
+    let offering = format!(
+        "[aws]\nregion = \"{region}\"\n[[fleet.f.ec2.offering]]\nname = \"a\"\n\
+         types = [{types}]\nmarket = \"{market}\"\n"
+    );
+    parse(&format!("{TEMPLATE}{offering}"), "")
+}
+
+#[test]
+fn without_a_price_the_dearest_type_on_demand_counts() {
+    // m5.large costs 0.096 there, c5.xlarge 0.17: either order, either market.
+    for types in ["\"m5.large\", \"c5.xlarge\"", "\"c5.xlarge\", \"m5.large\""] {
+        for market in ["on_demand", "spot"] {
+            let config = parse_unpriced("us-east-1", types, market).expect(types);
+            let price = config.fleets[0].spec.offerings[0].price;
+            assert_eq!(price, MicroUsdPerHour::new(170_000), "{types} {market}");
+            let Provider::Ec2(settings) = &config.fleets[0].provider else {
+                panic!("another provider");
+            };
+            assert_eq!(settings.offerings[0].priced, Priced::OnDemand);
+        }
+    }
+}
+
+#[test]
+fn a_price_that_no_table_knows_is_asked_for() {
+    for (region, types, named) in [
+        (
+            "us-east-1",
+            "\"m5.large\", \"m5.huge\"",
+            "usd_per_hour: missing; the price table has no m5.huge in us-east-1. Write",
+        ),
+        (
+            "eu-west-1",
+            "\"m5.large\"",
+            "usd_per_hour: missing; the price table has no prices of eu-west-1",
+        ),
+    ] {
+        let problems = parse_unpriced(region, types, "on_demand").expect_err(named);
+        assert!(problems.contains(named), "{named}\nnot in\n{problems}");
+    }
+}
+
+#[test]
+fn a_group_without_a_price_counts_at_its_type_on_demand() {
+    let group = |lines: &str| {
+        let text = format!(
+            "[aws]\nregion = \"us-east-1\"\n[fleet.f]\nprovider = \"asg\"\n[fleet.f.limits]\n\
+             max = 9\nmax_usd_per_hour = 9\n[[fleet.f.policy]]\nkind = \"fixed\"\n\
+             instances = 1\n[fleet.f.asg]\ngroup = \"web\"\nworkers = \"tags\"\n{lines}"
+        );
+        Config::parse(&text, Path::new("")).map_err(|problems| problems.to_string())
+    };
+    let price = |config: Config| config.fleets[0].spec.offerings[0].price;
+    let looked_up = group("type = \"m5.large\"\n").expect("in the table");
+    assert_eq!(price(looked_up), MicroUsdPerHour::new(96_000));
+    let written = group("type = \"m5.huge\"\nusd_per_hour = 0.5\n").expect("written");
+    assert_eq!(price(written), MicroUsdPerHour::new(500_000));
+    let problems = group("type = \"m5.huge\"\n").expect_err("in no table");
+    assert!(
+        problems.contains("fleet.f.asg.usd_per_hour: missing; the price table has no m5.huge"),
+        "{problems}"
+    );
+    let problems = group("usd_per_hour = 0.5\n").expect_err("no type");
+    assert!(!problems.contains("usd_per_hour"), "{problems}");
 }

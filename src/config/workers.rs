@@ -24,22 +24,47 @@ pub enum WorkersSettings {
         /// What the names of the hashes begin with.
         prefix: String,
     },
+    /// By the protection from scale-in of the instance, which its group knows:
+    /// a worker has it while it has a job. Of groups only.
+    Protection,
+    /// There is nothing to hear: instances hold no jobs. Of groups only.
+    Stateless,
 }
 
-/// Reads `workers` and, if it says so, the table `[redis]` beside it.
-pub(super) fn read(fields: &mut Fields<'_>, folder: &Path) -> Option<WorkersSettings> {
-    #[derive(Clone, Copy, PartialEq, Eq)]
-    enum Word {
-        None,
-        Tags,
-        Redis,
-    }
-    let words = [
-        ("none", Word::None),
-        ("tags", Word::Tags),
-        ("redis", Word::Redis),
-    ];
-    let word = fields.required_word("workers", &words);
+/// A value of `workers`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Word {
+    None,
+    Tags,
+    Redis,
+    Protection,
+    Stateless,
+}
+
+/// What can be written on EC2.
+pub(super) const ON_EC2: [(&str, Word); 3] = [
+    ("none", Word::None),
+    ("tags", Word::Tags),
+    ("redis", Word::Redis),
+];
+
+/// What can be written where the instances are a group's.
+pub(super) const IN_A_GROUP: [(&str, Word); 5] = [
+    ("protection", Word::Protection),
+    ("tags", Word::Tags),
+    ("redis", Word::Redis),
+    ("none", Word::None),
+    ("stateless", Word::Stateless),
+];
+
+/// Reads `workers`, which may be any of `words`, and, if it says so, the table
+/// `[redis]` beside it.
+pub(super) fn read(
+    fields: &mut Fields<'_>,
+    folder: &Path,
+    words: &[(&'static str, Word)],
+) -> Option<WorkersSettings> {
+    let word = fields.required_word("workers", words);
     let redis = |fields: &mut Fields<'_>| {
         let server = RedisServer::read(fields, folder);
         let prefix = fields.or("prefix", PREFIX_DEFAULT.to_owned());
@@ -66,6 +91,8 @@ pub(super) fn read(fields: &mut Fields<'_>, folder: &Path) -> Option<WorkersSett
             }
             Some(match other {
                 Word::Tags => WorkersSettings::Tags,
+                Word::Protection => WorkersSettings::Protection,
+                Word::Stateless => WorkersSettings::Stateless,
                 Word::None | Word::Redis => WorkersSettings::None,
             })
         }

@@ -10,6 +10,8 @@
 
 #[cfg(feature = "aws")]
 pub mod aws;
+#[cfg(all(test, feature = "aws"))]
+mod aws_tests;
 pub mod book;
 pub mod group;
 #[cfg(test)]
@@ -30,7 +32,6 @@ use windlass_policies::spec::FleetSpec;
 use windlass_policies::units::Timestamp;
 
 use crate::config::AsgSettings;
-use crate::config::asg::Workers;
 
 use book::{Book, Shown, Situation};
 use group::{Group, Member, Stage};
@@ -79,7 +80,7 @@ pub trait GroupCalls {
     -> Result<BTreeMap<InstanceId, Detail>, FleetError>;
 
     /// Tells a worker to take no new jobs, and says what it has in hand.
-    async fn fence(&self, instance: &InstanceId) -> Result<Work, FleetError>;
+    async fn fence(&self, epoch: Epoch, instance: &InstanceId) -> Result<Work, FleetError>;
 
     /// Tells a fenced worker to take jobs again.
     async fn unfence(&self, instance: &InstanceId) -> Result<(), FleetError>;
@@ -92,8 +93,6 @@ pub struct Detail {
     pub launched_at: Timestamp,
     /// Whether its worker refuses new jobs.
     pub fenced: bool,
-    /// Whether its worker is up; `None` if the group alone decides that.
-    pub ready: Option<bool>,
     /// What its worker does.
     pub work: Work,
     /// Whether EC2 is about to take it back.
@@ -111,8 +110,6 @@ pub struct Rules {
     pub max: u32,
     /// `limits.listing_patience`: a launch that has waited longer is given up.
     pub patience: Duration,
-    /// Whether an instance that is protected from scale-in counts as busy.
-    pub protected_is_busy: bool,
 }
 
 /// What the fleet of `spec` wants of the group that `settings` name.
@@ -122,7 +119,6 @@ pub fn rules(spec: &FleetSpec, settings: &AsgSettings) -> Rules {
         min: spec.limits.min,
         max: spec.limits.max,
         patience: spec.limits.listing_patience,
-        protected_is_busy: settings.workers == Workers::Protection,
     }
 }
 
@@ -169,6 +165,11 @@ impl<C: GroupCalls, K: Clock> AsgFleet<C, K> {
             clock,
             state: RefCell::default(),
         }
+    }
+
+    /// The clock it goes by.
+    pub fn clock(&self) -> &K {
+        &self.clock
     }
 
     /// How the group is reached.
@@ -333,11 +334,7 @@ impl<C: GroupCalls, K: Clock> AsgFleet<C, K> {
         member: &Member,
         detail: Option<&Detail>,
     ) -> Instance {
-        let phase = match (member.stage, detail.and_then(|detail| detail.ready)) {
-            (Stage::Serving, Some(false)) | (Stage::Booting, _) => Phase::Booting,
-            (Stage::Serving, _) => Phase::Ready,
-            (Stage::Ending | Stage::Aside, _) => Phase::Ending,
-        };
+        let phase = member.stage.phase().unwrap_or(Phase::Ending);
         let joined = state.joined.get(&member.id).copied();
         let launched_at = match detail {
             // The clock of a boot starts when the instance came to the group:
@@ -347,12 +344,6 @@ impl<C: GroupCalls, K: Clock> AsgFleet<C, K> {
             }
             Some(detail) => detail.launched_at,
             None => joined.unwrap_or(now),
-        };
-        let said = detail.map_or(Work::Unknown, |detail| detail.work);
-        let work = if member.protected && self.rules.protected_is_busy {
-            Work::Busy
-        } else {
-            said
         };
         let token = state
             .book
@@ -369,7 +360,7 @@ impl<C: GroupCalls, K: Clock> AsgFleet<C, K> {
             launched_at,
             phase,
             fenced: detail.is_some_and(|detail| detail.fenced),
-            work,
+            work: detail.map_or(Work::Unknown, |detail| detail.work),
             notice: detail.and_then(|detail| detail.notice),
         }
     }
@@ -500,18 +491,9 @@ impl<C: GroupCalls, K: Clock> AsgFleet<C, K> {
     /// has to stay would do nothing for nobody.
     async fn fence(&self, epoch: Epoch, instance: &InstanceId) -> Result<Outcome, FleetError> {
         self.check_end(epoch, instance).await?;
-        let work = self.calls.fence(instance).await?;
-        let mut state = self.state.borrow_mut();
-        state.fenced.insert(instance.clone());
-        let protected = state
-            .preflight
-            .as_ref()
-            .and_then(|(group, _)| group.member(instance))
-            .is_some_and(|member| member.protected);
-        let busy = protected && self.rules.protected_is_busy;
-        Ok(Outcome::Fenced {
-            work: if busy { Work::Busy } else { work },
-        })
+        let work = self.calls.fence(epoch, instance).await?;
+        self.state.borrow_mut().fenced.insert(instance.clone());
+        Ok(Outcome::Fenced { work })
     }
 
     async fn end(&self, epoch: Epoch, instance: &InstanceId) -> Result<Outcome, FleetError> {

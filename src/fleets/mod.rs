@@ -19,12 +19,15 @@ use tokio::sync::OnceCell;
 
 use windlass_policies::model::{Action, Epoch, FleetError, Listing, Outcome};
 use windlass_policies::ports::{Clock, FleetProvider, MetricSource};
+use windlass_policies::reconcile::Mode;
 use windlass_policies::signal::{Readings, SignalSpec};
 use windlass_policies::units::Timestamp;
 use windlass_simulator::scenario::ScenarioError;
 
 #[cfg(feature = "aws")]
 use crate::aws::{client::ClientError, settings::AwsSettings, shared::Aws};
+#[cfg(feature = "aws")]
+use crate::clock::SystemClock;
 use crate::config::{Config, Fleet, Provider};
 use crate::sources::{SharedSources, Sources};
 
@@ -34,6 +37,8 @@ use asg::{AsgFleet, aws::AwsGroup, aws::SharedGroups};
 use ec2::Ec2Fleet;
 use process::{ProcessError, ProcessFleet};
 use simulated::{CloudError, SimulatedFleet};
+#[cfg(feature = "aws")]
+use workers::Workers;
 
 /// The fleet of whichever provider its configuration names.
 #[derive(Debug)]
@@ -48,16 +53,6 @@ pub enum AnyFleet {
     /// In an Auto Scaling group.
     #[cfg(feature = "aws")]
     Asg(Box<AsgFleet<AwsGroup, SystemClock>>),
-}
-
-/// The clock of fleets that live in real time.
-#[derive(Clone, Copy, Debug)]
-pub struct SystemClock;
-
-impl Clock for SystemClock {
-    fn now(&self) -> Timestamp {
-        crate::clock::now()
-    }
 }
 
 /// What the fleets of a daemon share, opened when the first of them needs it.
@@ -111,7 +106,9 @@ impl Shared {
         let open = || async {
             let aws = self.aws().await?;
             let names = self.group_names.clone();
-            Ok(Rc::new(SharedGroups::new(aws.clients.clone(), names)))
+            let autoscaling = aws.clients.autoscaling.clone();
+            let region = Rc::clone(&aws.region);
+            Ok(Rc::new(SharedGroups::new(autoscaling, region, names)))
         };
         self.groups.get_or_try_init(open).await.map(Rc::clone)
     }
@@ -141,6 +138,9 @@ pub struct Opening<'a> {
     pub shared: &'a Shared,
     /// Makes the fleet's next cycle come at once.
     pub nudge: &'a Arc<Notify>,
+    /// Whether it will act at all. A rehearsal changes nothing outside of its
+    /// own files, also while it opens and lists.
+    pub mode: Mode,
 }
 
 /// Why a fleet's provider cannot be used.
@@ -189,10 +189,15 @@ impl AnyFleet {
             Provider::Ec2(_) | Provider::Asg(_) => Err(FleetOpenError::NoAws),
             #[cfg(feature = "aws")]
             Provider::Asg(settings) => {
+                let aws = opening.shared.aws().await?;
                 let groups = opening.shared.groups().await?;
-                let calls = AwsGroup::new(groups, &settings.group, settings.workers);
+                let notices = aws.notices(settings.notices_queue_url.as_deref(), opening.mode);
+                let workers = Workers::new(&fleet.spec.name, &settings.workers, opening.mode);
+                let calls = AwsGroup::new(groups, &settings.group, workers, notices);
+                calls.watch(opening.nudge);
                 let rules = asg::rules(&fleet.spec, settings);
-                let fleet = AsgFleet::new(rules, calls, SystemClock);
+                let clock = SystemClock::new(opening.latest);
+                let fleet = AsgFleet::new(rules, calls, clock);
                 Ok(Self::Asg(Box::new(fleet)))
             }
         }
@@ -234,7 +239,7 @@ impl Clock for AnyFleet {
             #[cfg(feature = "aws")]
             Self::Ec2(instances) => instances.now(),
             #[cfg(feature = "aws")]
-            Self::Asg(_) => SystemClock.now(),
+            Self::Asg(instances) => instances.clock().now(),
         }
     }
 }

@@ -15,6 +15,7 @@ use redis::{Cmd, FromRedisValue, RedisError, cmd};
 use tokio::time::timeout;
 
 use windlass_policies::model::{Epoch, FleetError, InstanceId, Work};
+use windlass_policies::reconcile::Mode;
 use windlass_policies::units::Timestamp;
 
 use crate::chain;
@@ -30,6 +31,12 @@ pub const TAG_WORK: &str = "windlass:work";
 /// How long Redis has for one question: it answers within a millisecond, and a
 /// cycle waits for it.
 const REDIS_PATIENCE: Duration = Duration::from_secs(3);
+
+/// A worker that protects its instance looks for the fence after that, but the
+/// metadata may show a tag late, and the group a protection: EC2 calls both
+/// consistent in the end, and names no time. Both were there within seconds
+/// wherever it was looked at; this is several times as long.
+pub const PROTECTION_SETTLES: Duration = Duration::from_secs(30);
 
 /// The stamp of a fence: which start of windlass set it, and when.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +63,12 @@ impl Fence {
     pub fn epoch(&self) -> Option<Epoch> {
         let (epoch, _) = self.0.split_once('-')?;
         epoch.parse().ok().map(Epoch)
+    }
+
+    /// When it was set, if it was windlass that set it.
+    pub fn at(&self) -> Option<Timestamp> {
+        let (_, micros) = self.0.split_once('-')?;
+        micros.parse().ok().map(Timestamp::from_micros)
     }
 }
 
@@ -95,18 +108,36 @@ impl Report {
     }
 }
 
-/// Whether an instance refuses new jobs, and what it is doing, from what its
-/// tag says and its worker reports.
-///
+/// What there is to see of a worker.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Signs<'a> {
+    /// The fence in its instance's tag.
+    pub fence: Option<&'a Fence>,
+    /// What it last said.
+    pub report: Option<&'a Report>,
+    /// Whether its instance is protected from scale-in.
+    pub protected: bool,
+}
+
 /// Under a fence only an answer that echoes it counts; without one, the word
 /// of a worker that still sees an old fence does not matter.
-pub fn judge(fence: Option<&Fence>, report: Option<&Report>, silent: bool) -> (bool, Work) {
+fn judge_report(fence: Option<&Fence>, report: Option<&Report>) -> (bool, Work) {
     match (fence, report) {
-        // Nobody ever answers there: the fence stands for itself.
-        (Some(_), _) if silent => (true, Work::Unknown),
         (Some(fence), Some(report)) if report.echoes(fence) => (true, report.work),
         (Some(_), Some(_) | None) | (None, None) => (false, Work::Unknown),
         (None, Some(report)) => (false, report.work),
+    }
+}
+
+/// A worker without protection has no job; under a fence it takes none either,
+/// once it must have seen that.
+fn judge_protection(fence: Option<&Fence>, protected: bool, now: Timestamp) -> (bool, Work) {
+    match (fence.map(Fence::at), protected) {
+        (None, false) => (false, Work::Idle),
+        (Some(Some(at)), false) if now.since(at) >= PROTECTION_SETTLES => (true, Work::Idle),
+        (None, true) => (false, Work::Busy),
+        (Some(_), true) => (true, Work::Busy),
+        (Some(_), false) => (true, Work::Unknown),
     }
 }
 
@@ -114,6 +145,7 @@ pub fn judge(fence: Option<&Fence>, report: Option<&Report>, silent: bool) -> (b
 #[derive(Debug)]
 pub struct Workers {
     kind: Kind,
+    mode: Mode,
 }
 
 #[derive(Debug)]
@@ -121,17 +153,22 @@ enum Kind {
     None,
     Tags,
     Redis(Box<Hashes>),
+    Protection,
+    Stateless,
 }
 
 /// What the workers of a fleet have reported.
 pub type Reports = BTreeMap<InstanceId, Report>;
 
 impl Workers {
-    /// The way to the workers of `fleet` that `settings` describe.
-    pub fn new(fleet: &str, settings: &WorkersSettings) -> Self {
+    /// The way to the workers of `fleet` that `settings` describe. In a
+    /// rehearsal it is only listened.
+    pub fn new(fleet: &str, settings: &WorkersSettings, mode: Mode) -> Self {
         let kind = match settings {
             WorkersSettings::None => Kind::None,
             WorkersSettings::Tags => Kind::Tags,
+            WorkersSettings::Protection => Kind::Protection,
+            WorkersSettings::Stateless => Kind::Stateless,
             WorkersSettings::Redis { server, prefix } => Kind::Redis(Box::new(Hashes {
                 server: server.clone(),
                 fences: format!("{prefix}:{fleet}:fences"),
@@ -139,12 +176,29 @@ impl Workers {
                 connection: RefCell::new(None),
             })),
         };
-        Self { kind }
+        Self { kind, mode }
     }
 
-    /// Whether workers are never heard of.
-    pub fn is_silent(&self) -> bool {
-        matches!(self.kind, Kind::None)
+    /// The fence that a tag says there is. One whose time nobody can read is
+    /// none where its time matters: windlass sets its own over it.
+    pub fn read_fence(&self, tag: &str) -> Option<Fence> {
+        let fence = Fence::read(tag)?;
+        match self.kind {
+            Kind::Protection => fence.at().map(|_| fence),
+            Kind::None | Kind::Tags | Kind::Redis(_) | Kind::Stateless => Some(fence),
+        }
+    }
+
+    /// Whether an instance refuses new jobs at `now`, and what it is doing.
+    pub fn judge(&self, signs: Signs<'_>, now: Timestamp) -> (bool, Work) {
+        let fenced = signs.fence.is_some();
+        match self.kind {
+            // Nobody ever answers there: the fence stands for itself.
+            Kind::None => (fenced, Work::Unknown),
+            Kind::Tags | Kind::Redis(_) => judge_report(signs.fence, signs.report),
+            Kind::Protection => judge_protection(signs.fence, signs.protected, now),
+            Kind::Stateless => (fenced, Work::Idle),
+        }
     }
 
     /// What the workers of the fleet say. `tagged` gives each instance with the
@@ -158,14 +212,17 @@ impl Workers {
         tagged: impl Iterator<Item = (&'a InstanceId, Option<Fence>, Option<&'a str>)>,
     ) -> Result<Reports, FleetError> {
         match &self.kind {
-            Kind::None => Ok(Reports::new()),
+            Kind::None | Kind::Protection | Kind::Stateless => Ok(Reports::new()),
             Kind::Tags => Ok(tagged
                 .filter_map(|(id, _, work)| Some((id.clone(), Report::read(work?))))
                 .collect()),
             Kind::Redis(hashes) => {
                 let fences: BTreeMap<&str, Option<Fence>> =
                     tagged.map(|(id, fence, _)| (id.as_str(), fence)).collect();
-                hashes.mend(&fences).await?;
+                match self.mode {
+                    Mode::Act => hashes.mend(&fences).await?,
+                    Mode::Rehearse => {}
+                }
                 let all = hashes.all(&hashes.workers).await?;
                 Ok(all
                     .into_iter()
@@ -206,7 +263,7 @@ impl Workers {
     /// If Redis does not take it.
     pub async fn unfence(&self, instance: &InstanceId) -> Result<(), FleetError> {
         match &self.kind {
-            Kind::None | Kind::Tags => Ok(()),
+            Kind::None | Kind::Tags | Kind::Protection | Kind::Stateless => Ok(()),
             Kind::Redis(hashes) => hashes.remove(&hashes.fences, &[instance.as_str()]).await,
         }
     }
@@ -336,6 +393,10 @@ mod tests {
         }
     }
 
+    fn workers(settings: &WorkersSettings) -> Workers {
+        Workers::new("f", settings, Mode::Act)
+    }
+
     #[test]
     fn an_idle_answer_counts_only_if_the_worker_has_seen_the_fence() {
         let now = Timestamp::from_secs(17);
@@ -345,20 +406,87 @@ mod tests {
         let outdated = said(format!("idle {}", old.as_str()));
         let seen = said(format!("idle {}", new.as_str()));
         let busy = said(format!("busy {}", new.as_str()));
-        for (fence, report, silent, fenced, work) in [
-            (None, &None, false, false, Work::Unknown),
-            (None, &unseen, false, false, Work::Idle),
-            (None, &outdated, false, false, Work::Idle),
-            (Some(&new), &None, false, false, Work::Unknown),
-            (Some(&new), &unseen, false, false, Work::Unknown),
-            (Some(&new), &outdated, false, false, Work::Unknown),
-            (Some(&new), &seen, false, true, Work::Idle),
-            (Some(&new), &busy, false, true, Work::Busy),
-            (Some(&new), &None, true, true, Work::Unknown),
+        for (settings, fence, report, fenced, work) in [
+            (WorkersSettings::Tags, None, &None, false, Work::Unknown),
+            (WorkersSettings::Tags, None, &unseen, false, Work::Idle),
+            (WorkersSettings::Tags, None, &outdated, false, Work::Idle),
+            (
+                WorkersSettings::Tags,
+                Some(&new),
+                &None,
+                false,
+                Work::Unknown,
+            ),
+            (
+                WorkersSettings::Tags,
+                Some(&new),
+                &unseen,
+                false,
+                Work::Unknown,
+            ),
+            (
+                WorkersSettings::Tags,
+                Some(&new),
+                &outdated,
+                false,
+                Work::Unknown,
+            ),
+            (WorkersSettings::Tags, Some(&new), &seen, true, Work::Idle),
+            (WorkersSettings::Tags, Some(&new), &busy, true, Work::Busy),
+            (
+                WorkersSettings::None,
+                Some(&new),
+                &None,
+                true,
+                Work::Unknown,
+            ),
+            (WorkersSettings::None, None, &None, false, Work::Unknown),
+            (WorkersSettings::Stateless, None, &None, false, Work::Idle),
+            (
+                WorkersSettings::Stateless,
+                Some(&new),
+                &None,
+                true,
+                Work::Idle,
+            ),
         ] {
-            let judged = judge(fence, report.as_ref(), silent);
-            assert_eq!(judged, (fenced, work), "{fence:?} {report:?} {silent}");
+            let signs = Signs {
+                fence,
+                report: report.as_ref(),
+                protected: false,
+            };
+            let judged = workers(&settings).judge(signs, now);
+            assert_eq!(judged, (fenced, work), "{settings:?} {fence:?} {report:?}");
         }
+    }
+
+    #[test]
+    fn an_unprotected_worker_is_idle_once_it_must_have_seen_the_fence() {
+        let set = Timestamp::from_secs(1_000);
+        let fence = Fence::new(Epoch(3), set);
+        let settled = set + PROTECTION_SETTLES;
+        let just_before = settled - Duration::from_micros(1);
+        let workers = workers(&WorkersSettings::Protection);
+        for (fence, protected, now, fenced, work) in [
+            (None, false, set, false, Work::Idle),
+            (None, true, set, false, Work::Busy),
+            (Some(&fence), true, settled, true, Work::Busy),
+            (Some(&fence), false, set, true, Work::Unknown),
+            (Some(&fence), false, just_before, true, Work::Unknown),
+            (Some(&fence), false, settled, true, Work::Idle),
+            // The clock of another machine, which set it, is ahead.
+            (Some(&fence), false, Timestamp::EPOCH, true, Work::Unknown),
+        ] {
+            let signs = Signs {
+                fence,
+                protected,
+                report: None,
+            };
+            let judged = workers.judge(signs, now);
+            assert_eq!(judged, (fenced, work), "{fence:?} {protected} {now}");
+        }
+        assert_eq!(workers.read_fence(fence.as_str()), Some(fence));
+        assert_eq!(workers.read_fence("by hand"), None);
     }
 
     #[test]
@@ -366,6 +494,7 @@ mod tests {
         let fence = Fence::new(Epoch(12), Timestamp::from_secs(1));
         assert_eq!(fence.as_str(), "12-1000000");
         assert_eq!(fence.epoch(), Some(Epoch(12)));
+        assert_eq!(fence.at(), Some(Timestamp::from_secs(1)));
         assert_eq!(Fence::read("by hand").and_then(|fence| fence.epoch()), None);
         assert_eq!(Fence::read("  "), None);
     }

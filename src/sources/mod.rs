@@ -11,7 +11,6 @@
 #[cfg(feature = "aws")]
 mod aws;
 pub mod cloudwatch;
-mod gather;
 mod http;
 mod http_json;
 mod number;
@@ -31,7 +30,9 @@ use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::time::timeout;
+
 use windlass_policies::fields::duration_text;
 use windlass_policies::ports::MetricSource;
 use windlass_policies::signal::{Absence, Reading, Readings, SignalSpec};
@@ -137,7 +138,7 @@ impl MetricSource for Sources {
             (&signal.name, self.read_one(signal, now).await)
         };
         let mut readings = Readings::new();
-        for (name, reading) in gather::all(signals.iter().map(reading)).await {
+        for (name, reading) in join_all(signals.iter().map(reading)).await {
             readings.insert(name, reading);
         }
         readings

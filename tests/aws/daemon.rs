@@ -111,6 +111,16 @@ impl Daemon {
         }
     }
 
+    /// How many decisions it has written of since the last one waited for.
+    pub(crate) fn more_decisions(&mut self) -> usize {
+        let mut more = 0;
+        while let Ok(line) = self.lines.try_recv() {
+            more += usize::from(is_decision(&line));
+            self.keep(line);
+        }
+        more
+    }
+
     /// Asking a server takes a while, and lines pile up meanwhile.
     fn skip_what_was_written(&mut self) {
         while let Ok(line) = self.lines.try_recv() {
@@ -132,7 +142,7 @@ impl Daemon {
             let left = end.saturating_duration_since(Instant::now());
             match self.lines.recv_timeout(left) {
                 Ok(line) => {
-                    let over = line.contains("\"message\":\"decided\"");
+                    let over = is_decision(&line);
                     self.keep(line);
                     if over {
                         return;
@@ -162,4 +172,9 @@ impl Drop for Daemon {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Whether a line of the log tells of a decision.
+fn is_decision(line: &str) -> bool {
+    line.contains("\"message\":\"decided\"")
 }

@@ -85,3 +85,30 @@ fn the_world_and_the_yardstick_agree_with_the_reference() {
         }
     }
 }
+
+#[test]
+fn every_way_through_a_load_comes_to_the_same() {
+    for load in loads() {
+        let (whole, rows) = full(&load, Keep::Histogram).expect("a world");
+        let (slow, slow_rows) = full_slow(&load, Keep::Histogram).expect("a world");
+        assert_eq!((&slow, &slow_rows), (&whole, &rows), "{}", load.name);
+        let bare = Load {
+            jobs: Arc::default(),
+            ..load.clone()
+        };
+        let jobs: Vec<(u64, u64)> = load
+            .jobs
+            .arrivals()
+            .iter()
+            .copied()
+            .zip(load.jobs.services().iter().copied())
+            .collect();
+        let mut pieces = jobs.chunks(1_000);
+        let next = || {
+            let piece = pieces.next().map(<[_]>::to_vec);
+            Ok::<_, WorldError>(piece.map(|piece| columns(Box::new(piece.into_iter()))))
+        };
+        let (fed, fed_rows) = full_fed(&bare, next).expect("in order");
+        assert_eq!((&fed, &fed_rows), (&whole, &rows), "{}", load.name);
+    }
+}

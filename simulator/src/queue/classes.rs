@@ -1,7 +1,8 @@
 //! Kinds of jobs: which one each job is of, and who goes first.
 
+use super::histogram::Histogram;
 use super::jobs::{narrow, wide};
-use super::spread::{Counted, Quantiles, Spread};
+use super::spread::{Picked, Quantiles, Spread};
 
 /// The class of every job.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -112,19 +113,19 @@ pub(super) fn by_class(classes: &JobClasses, times: &[(u64, u64)]) -> Vec<ClassT
 
 /// Sum and exact quantiles of some durations.
 pub(super) fn spread(values: impl Iterator<Item = u64> + Clone) -> Spread {
-    let mut counted = Counted::new();
+    let mut counted = Histogram::new();
     let mut spread = Spread::default();
     for value in values.clone() {
         counted.add(value);
         spread.count += 1;
         spread.sum_micros += u128::from(value);
     }
-    spread.quantiles = Some(quantiles(counted, values));
+    spread.quantiles = Some(quantiles(&counted, values));
     spread
 }
 
-fn quantiles(counted: Counted, values: impl Iterator<Item = u64>) -> Quantiles {
-    let mut picked = counted.picked();
+fn quantiles(counted: &Histogram, values: impl Iterator<Item = u64>) -> Quantiles {
+    let mut picked = Picked::of(counted);
     for value in values {
         picked.add(value);
     }

@@ -9,6 +9,10 @@ use super::spread::rank;
 const CLASSES_A_DOUBLING: u64 = 1 << CLASS_BITS;
 const CLASS_BITS: u32 = 7;
 
+/// Which part of a quantile of [`Keep::Histogram`](super::Keep::Histogram) it
+/// may be off by: a quantile is the middle of its class.
+pub const HISTOGRAM_ERROR: f64 = 1.0 / 256.0;
+
 /// Counts by size class. A quantile is the middle of its class: at most 1 in
 /// 256 off, whatever the values. Unlike a list it can forget a value again at
 /// no cost, which a job that is lost with its instance needs.
@@ -52,42 +56,57 @@ impl Histogram {
     }
 
     pub(super) fn quantiles(&self) -> Quantiles {
-        let count = self.zeros + self.classes.iter().sum::<u64>();
         let largest = self.classes.iter().rposition(|within| *within > 0);
         let max = largest.map_or(0, |class| {
             let (low, width) = edges(class);
             self.max.min(low + (width - 1))
         });
-        let [p50, p95, p99] = [50, 95, 99].map(|percent| self.quantile(count, percent).min(max));
+        let middle = |percent| {
+            let (low, width) = edges(self.place(percent).0);
+            (low + (width - 1) / 2).min(max)
+        };
+        let [p50, p95, p99] = [50, 95, 99].map(middle);
         Quantiles { p50, p95, p99, max }
     }
 
-    fn quantile(&self, count: u64, percent: u64) -> u64 {
+    /// The class that the `percent` quantile is in, and its rank there.
+    pub(super) fn place(&self, percent: u64) -> (usize, u64) {
+        let count = self.zeros + self.classes.iter().sum::<u64>();
         let mut rank = rank(count, percent);
+        // Zeros are all of class 0 there is.
         if rank < self.zeros {
-            return 0;
+            return (0, rank);
         }
         rank -= self.zeros;
         for (class, within) in self.classes.iter().enumerate() {
             if rank < *within {
-                let (low, width) = edges(class);
-                return low + (width - 1) / 2;
+                return (class, rank);
             }
             rank -= within;
         }
-        0
+        (0, 0)
+    }
+
+    /// The largest that was ever added.
+    pub(super) const fn max(&self) -> u64 {
+        self.max
+    }
+
+    /// How many classes there are.
+    pub(super) const fn classes(&self) -> usize {
+        self.classes.len()
     }
 }
 
 /// The size class of `value`.
 #[inline]
-fn class(value: u64) -> usize {
+pub(super) fn class(value: u64) -> usize {
     let shift = (value | CLASSES_A_DOUBLING).ilog2() - CLASS_BITS;
     narrow((u64::from(shift) << CLASS_BITS) + (value >> shift))
 }
 
 /// The least value of a class, and how many it has.
-fn edges(class: usize) -> (u64, u64) {
+pub(super) fn edges(class: usize) -> (u64, u64) {
     let class = wide(class);
     let shift = (class >> CLASS_BITS).saturating_sub(1);
     let low = (class - (shift << CLASS_BITS)) << shift;

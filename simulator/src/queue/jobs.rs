@@ -1,5 +1,7 @@
-//! The jobs as two columns, perhaps repeated for ever.
+//! The jobs as two columns: all at once, perhaps repeated for ever, or piece by
+//! piece as they are fed.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 /// Times in a trace stay below this many microseconds (71 years), so that sums
@@ -49,6 +51,9 @@ pub enum JobsError {
         /// The last arrival.
         last: u64,
     },
+    /// More jobs for a queue that cannot take them.
+    #[error("jobs that repeat or have classes must be given all at once")]
+    AllAtOnce,
 }
 
 impl JobColumns {
@@ -114,12 +119,34 @@ pub(super) struct Batch<'a> {
     pub(super) offset: u64,
 }
 
-/// All jobs there will ever be, by number: job `k` of repetition `r` has the
-/// number `r * len + k` and arrives `r` periods after it first did.
+/// A piece of the jobs.
+#[derive(Clone, Debug)]
+struct Piece {
+    /// Number of its first job.
+    first: u64,
+    columns: Arc<JobColumns>,
+}
+
+impl Piece {
+    fn end(&self) -> u64 {
+        self.first + wide(self.columns.len())
+    }
+}
+
+/// The jobs by number: job `k` of repetition `r` has the number `r * len + k`
+/// and arrives `r` periods after it first did.
+///
+/// Jobs that come piece by piece are counted on, and a piece can be forgotten
+/// once all of it was started, except for the few jobs that are still needed.
 #[derive(Clone, Debug)]
 pub(super) struct Jobs {
-    columns: Arc<JobColumns>,
+    // Invariant: at least one; each begins where the one before it ends. Just
+    // one if there is a period.
+    pieces: VecDeque<Piece>,
     period: Option<u64>,
+    service_max: u64,
+    /// Arrival and service of jobs whose piece was forgotten.
+    needed: BTreeMap<u64, (u64, u64)>,
 }
 
 impl Jobs {
@@ -131,67 +158,149 @@ impl Jobs {
                 Err(JobsError::RepeatsTooEarly { period, last })
             }
             (Some(0), None) => Err(JobsError::RepeatsTooEarly { period: 0, last: 0 }),
-            _ => Ok(Self { columns, period }),
+            _ => Ok(Self {
+                period,
+                service_max: columns.service_max,
+                pieces: VecDeque::from([Piece { first: 0, columns }]),
+                needed: BTreeMap::new(),
+            }),
         }
+    }
+
+    /// Puts `columns` behind all others.
+    pub(super) fn feed(&mut self, columns: Arc<JobColumns>) -> Result<(), JobsError> {
+        if self.period.is_some() {
+            return Err(JobsError::AllAtOnce);
+        }
+        let Some(arrival) = columns.arrivals.first() else {
+            return Ok(());
+        };
+        let last = &self.pieces[self.pieces.len() - 1];
+        let first = last.end();
+        let before = last.columns.arrivals.last();
+        if before.is_some_and(|before| before > arrival) {
+            return Err(JobsError::Unsorted { job: narrow(first) });
+        }
+        self.service_max = self.service_max.max(columns.service_max);
+        self.pieces.push_back(Piece { first, columns });
+        Ok(())
+    }
+
+    /// Forgets pieces whose jobs all come before number `started`, except the
+    /// jobs that `needed` names, and the last piece.
+    pub(super) fn forget(&mut self, started: u64, needed: impl FnOnce() -> Vec<u64>) {
+        let over = |piece: &Piece| piece.end() <= started;
+        let count = self
+            .pieces
+            .iter()
+            .take_while(|piece| over(piece))
+            .count()
+            .min(self.pieces.len() - 1);
+        if count == 0 {
+            return;
+        }
+        let first = self.pieces[count].first;
+        let times = |job: u64| Some((job, self.times(job)?));
+        let needed = needed().into_iter().filter(|job| *job < first);
+        self.needed = needed.filter_map(times).collect();
+        self.pieces.drain(..count);
     }
 
     /// The longest service time.
     pub(super) fn service_max(&self) -> u64 {
-        self.columns.service_max
+        self.service_max
     }
 
     /// How many jobs arrive before `horizon`, of which `known` do for certain.
     pub(super) fn arrived(&self, horizon: u64, known: u64) -> u64 {
-        let arrivals = &self.columns.arrivals;
+        let Some(period) = self.period else {
+            return self.arrived_once(horizon, known);
+        };
+        let arrivals = &self.pieces[0].columns.arrivals;
         let length = wide(arrivals.len());
         if length == 0 {
             return 0;
         }
-        let repetition = self.period.map_or(0, |period| horizon / period);
+        let repetition = horizon / period;
         let within = horizon - self.offset(repetition);
         let before = repetition.saturating_mul(length);
         let known = narrow(known.saturating_sub(before).min(length));
         before.saturating_add(wide(gallop(arrivals, within, known)))
     }
 
+    fn arrived_once(&self, horizon: u64, known: u64) -> u64 {
+        let mut arrived = known;
+        for piece in self.pieces.iter().skip(self.piece_of(known)) {
+            let within = narrow(arrived - piece.first);
+            arrived = piece.first + wide(gallop(&piece.columns.arrivals, horizon, within));
+            if arrived < piece.end() {
+                break;
+            }
+        }
+        arrived
+    }
+
     /// The jobs from number `first` up to `end`, as far as they lie in one
-    /// repetition.
+    /// repetition and one piece.
     pub(super) fn batch(&self, first: u64, end: u64) -> Batch<'_> {
-        let (repetition, from) = self.place(first);
-        let to = from
-            .saturating_add(narrow(end - first))
-            .min(self.columns.len());
+        let (repetition, piece, from) = self.place(first);
+        let columns = &self.pieces[piece].columns;
+        let to = from.saturating_add(narrow(end - first)).min(columns.len());
         Batch {
             first,
-            arrivals: &self.columns.arrivals[from..to],
-            services: &self.columns.services[from..to],
+            arrivals: &columns.arrivals[from..to],
+            services: &columns.services[from..to],
             offset: self.offset(repetition),
         }
     }
 
     /// When job `job` arrives.
     pub(super) fn arrival(&self, job: u64) -> u64 {
-        let (repetition, index) = self.place(job);
-        self.columns.arrivals[index] + self.offset(repetition)
+        self.times(job).expect(FORGOTTEN).0
     }
 
     /// How long job `job` takes.
     pub(super) fn service(&self, job: u64) -> u64 {
-        self.columns.services[self.place(job).1]
+        self.times(job).expect(FORGOTTEN).1
     }
 
-    fn place(&self, job: u64) -> (u64, usize) {
-        let length = wide(self.columns.len()).max(1);
-        match self.period {
-            Some(_) => (job / length, narrow(job % length)),
-            None => (0, narrow(job)),
+    /// Arrival and service of a job, unless it was forgotten.
+    fn times(&self, job: u64) -> Option<(u64, u64)> {
+        if job < self.pieces[0].first {
+            return self.needed.get(&job).copied();
         }
+        let (repetition, piece, index) = self.place(job);
+        let columns = &self.pieces[piece].columns;
+        let arrival = columns.arrivals.get(index)? + self.offset(repetition);
+        Some((arrival, columns.services[index]))
+    }
+
+    /// Repetition, piece, and place in the piece's columns.
+    fn place(&self, job: u64) -> (u64, usize, usize) {
+        if self.period.is_some() {
+            let length = wide(self.pieces[0].columns.len()).max(1);
+            return (job / length, 0, narrow(job % length));
+        }
+        let piece = self.piece_of(job);
+        (0, piece, narrow(job - self.pieces[piece].first))
+    }
+
+    /// The piece that job `job`, which is not forgotten, is in or would be in.
+    fn piece_of(&self, job: u64) -> usize {
+        if self.pieces.len() == 1 {
+            return 0;
+        }
+        let begun = self.pieces.partition_point(|piece| piece.first <= job);
+        begun.saturating_sub(1)
     }
 
     fn offset(&self, repetition: u64) -> u64 {
         self.period.unwrap_or(0).saturating_mul(repetition)
     }
 }
+
+/// What may still be asked for is never forgotten.
+const FORGOTTEN: &str = "jobs that wait or are in hand are kept";
 
 /// How many of the sorted `values` lie below `bound`, of which the first
 /// `known` do for certain: doubling steps, since the answer is mostly near.

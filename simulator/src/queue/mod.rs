@@ -36,6 +36,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 pub use classes::{ClassTotals, JobClass, JobClasses};
+pub use histogram::HISTOGRAM_ERROR;
 pub use jobs::{JOB_TIME_MAX, JobColumns, JobsError};
 pub use journal::JobEntry;
 pub use server::{Server, ServerSpec};
@@ -47,7 +48,7 @@ use histogram::Histogram;
 use jobs::{Batch, Jobs};
 pub(crate) use jobs::{gallop, narrow, wide};
 use slots::{Freed, InHand, Slots};
-use spread::Counted;
+use spread::Picked;
 
 /// The most slots the workers of one queue should have together: with so many,
 /// the queue's clock runs for more than a year.
@@ -258,6 +259,29 @@ impl Queue {
         self.restart_lost();
         // If lost jobs are left, no slot is free for those behind them either.
         self.serve();
+        if self.keep != Keep::EveryWait {
+            self.forget();
+        }
+    }
+
+    /// Puts more jobs behind all that are known: they arrive no earlier. All
+    /// that arrive before a horizon must be there before [`Queue::advance`] is
+    /// told of it; what is no longer needed of them is forgotten, unless every
+    /// wait is kept.
+    ///
+    /// # Errors
+    /// If they arrive before the last known job, or the jobs repeat.
+    pub fn feed(&mut self, jobs: Arc<JobColumns>) -> Result<(), JobsError> {
+        self.jobs.feed(jobs)
+    }
+
+    /// Forgets jobs that were started, except those in hand and lost ones.
+    fn forget(&mut self) {
+        let (slots, lost, now) = (&self.slots, &self.lost, self.now);
+        self.jobs.forget(self.head, || {
+            let in_hand = slots.all_in_hand(now).map(|hand| hand.job);
+            in_hand.chain(lost.iter().map(|lost| lost.job)).collect()
+        });
     }
 
     /// Starts jobs that were never started as far as there are free slots.
@@ -593,12 +617,12 @@ impl Queue {
 
     /// Exact quantiles of waits and responses.
     fn quantiles(&self) -> (Quantiles, Quantiles) {
-        let (mut waits, mut responses) = (Counted::new(), Counted::new());
+        let (mut waits, mut responses) = (Histogram::new(), Histogram::new());
         self.each_job(|wait, response| {
             waits.add(wait);
             responses.add(response);
         });
-        let (mut waits, mut responses) = (waits.picked(), responses.picked());
+        let (mut waits, mut responses) = (Picked::of(&waits), Picked::of(&responses));
         self.each_job(|wait, response| {
             waits.add(wait);
             responses.add(response);

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use super::classes::{ClassTotals, JobClasses, by_class, spread};
 use super::histogram::Histogram;
-use super::jobs::{Jobs, JobsError, narrow, wide};
+use super::jobs::{JobColumns, Jobs, JobsError, narrow, wide};
 use super::journal::{JobEntry, Journal};
 use super::{JobTotals, Keep, QueueSpec, Snapshot, Spread, WorkerId, WorkerState};
 
@@ -46,6 +46,25 @@ struct Worker {
     ready_at: u64,
     ready: bool,
     fenced: bool,
+}
+
+/// When a job ends, and the number of its slot below: one number, which a
+/// heap compares faster than two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Departure(u128);
+
+impl Departure {
+    fn new(end: u64, slot: u32) -> Self {
+        Self(u128::from(end) << 32 | u128::from(slot))
+    }
+
+    fn end(self) -> u64 {
+        u64::try_from(self.0 >> 32).unwrap_or(u64::MAX)
+    }
+
+    fn slot(self) -> u32 {
+        u32::try_from(self.0 & u128::from(u32::MAX)).unwrap_or(u32::MAX)
+    }
 }
 
 /// Free since when, by a departure or not, slot number: the least goes first.
@@ -96,7 +115,8 @@ pub(super) struct OrderedQueue {
     worker_next: u64,
     /// Sorted; a slot that is freed nearly always goes to the end.
     free: VecDeque<FreeKey>,
-    departures: BinaryHeap<Reverse<(u64, u32)>>,
+    /// The first to end on top.
+    departures: BinaryHeap<Reverse<Departure>>,
     /// By time and first slot.
     boots: BTreeMap<(u64, u32), WorkerId>,
     lines: Vec<Line>,
@@ -188,17 +208,39 @@ impl OrderedQueue {
         }
         self.pass(horizon, false);
         self.now = horizon;
+        self.forget();
+    }
+
+    /// See [`super::Queue::feed`].
+    pub(super) fn feed(&mut self, jobs: Arc<JobColumns>) -> Result<(), JobsError> {
+        match self.classes {
+            // A job's class goes by its number among jobs that are all there.
+            Some(_) => Err(JobsError::AllAtOnce),
+            None => self.jobs.feed(jobs),
+        }
+    }
+
+    /// Forgets jobs that were started, except those in hand and lost ones.
+    fn forget(&mut self) {
+        let fresh = self.lines.iter().filter_map(|line| line.fresh.front());
+        let started = fresh.min().copied().unwrap_or(self.arrived);
+        let (slots, lines) = (&self.slots, &self.lines);
+        self.jobs.forget(started, || {
+            let in_hand = slots.iter().filter_map(|slot| Some(slot.hand?.job));
+            let lost = lines.iter().flat_map(|line| line.lost.iter().copied());
+            in_hand.chain(lost).collect()
+        });
     }
 
     /// Boots and departures before `to`; boots at `to` too, and departures if
     /// `departures_too`.
     fn pass(&mut self, to: u64, departures_too: bool) {
         loop {
-            let departure = self.departures.peek().map(|Reverse(next)| *next);
-            let departure = departure.filter(|(end, _)| *end < to || departures_too && *end == to);
+            let departure = self.departures.peek().map(|Reverse(next)| next.end());
+            let departure = departure.filter(|end| *end < to || departures_too && *end == to);
             let boot = self.boots.first_key_value().map(|((at, _), _)| *at);
             match (boot.filter(|at| *at <= to), departure) {
-                (Some(at), Some((end, _))) if at > end => self.depart(),
+                (Some(at), Some(end)) if at > end => self.depart(),
                 (Some(_), _) => {
                     self.boot();
                     self.hand_out();
@@ -232,9 +274,10 @@ impl OrderedQueue {
     }
 
     fn depart(&mut self) {
-        let Some(Reverse((end, slot))) = self.departures.pop() else {
+        let Some(Reverse(departure)) = self.departures.pop() else {
             return;
         };
+        let (end, slot) = (departure.end(), departure.slot());
         self.now = end;
         let place = index(slot);
         if let Some(hand) = self.slots[place].hand.take() {
@@ -306,7 +349,7 @@ impl OrderedQueue {
         let (start, end) = (self.now, self.now + service);
         slot_at.hand = Some(Hand { job, start, end });
         slot_at.free_at = end;
-        self.departures.push(Reverse((end, slot)));
+        self.departures.push(Reverse(Departure::new(end, slot)));
         self.busy += 1;
         let wait = start - arrival;
         self.wait_sum += u128::from(wait);
@@ -408,7 +451,7 @@ impl OrderedQueue {
         let hands: Vec<Hand> = hands.collect();
         if !hands.is_empty() {
             self.departures
-                .retain(|Reverse((_, slot))| !slots.contains(slot));
+                .retain(|Reverse(departure)| !slots.contains(&departure.slot()));
         }
         for hand in &hands {
             self.lose(*hand);

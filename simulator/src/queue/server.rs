@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::classes::{ClassTotals, JobClasses};
-use super::jobs::JobsError;
+use super::jobs::{JobColumns, JobsError};
 use super::journal::JobEntry;
 use super::ordered::OrderedQueue;
 use super::sharing::{LatencyCurve, SharingQueue};
@@ -75,6 +75,14 @@ impl Server {
     /// See [`Queue::advance`].
     pub fn advance(&mut self, horizon: u64) {
         each!(&mut self.0, queue => queue.advance(horizon));
+    }
+
+    /// See [`Queue::feed`]. The slower queues forget nothing.
+    ///
+    /// # Errors
+    /// As there, and if the jobs have classes.
+    pub fn feed(&mut self, jobs: Arc<JobColumns>) -> Result<(), JobsError> {
+        each!(&mut self.0, queue => queue.feed(jobs))
     }
 
     /// Adds a worker of that many slots, at `percent` of the usual speed, that

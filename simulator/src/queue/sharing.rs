@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::classes::{ClassTotals, JobClasses, by_class, spread};
-use super::jobs::{Jobs, JobsError, narrow, wide};
+use super::jobs::{JobColumns, Jobs, JobsError, narrow, wide};
 use super::journal::{JobEntry, Journal};
 use super::{JobTotals, Keep, QueueSpec, Snapshot, Spread, WorkerId, WorkerState};
 
@@ -248,6 +248,31 @@ impl SharingQueue {
         }
         self.pass(horizon, false);
         self.now = horizon;
+        self.forget();
+    }
+
+    /// See [`super::Queue::feed`].
+    pub(super) fn feed(&mut self, jobs: Arc<JobColumns>) -> Result<(), JobsError> {
+        match self.classes {
+            // A job's class goes by its number among jobs that are all there.
+            Some(_) => Err(JobsError::AllAtOnce),
+            None => self.jobs.feed(jobs),
+        }
+    }
+
+    /// Forgets sessions that were started, except those in service and lost
+    /// ones, unless what they took is looked up at the end.
+    fn forget(&mut self) {
+        if self.keep == Keep::EveryWait {
+            return;
+        }
+        let started = self.fresh.front().copied().unwrap_or(self.arrived);
+        let (workers, lost) = (&self.workers, &self.lost);
+        self.jobs.forget(started, || {
+            let sessions = workers.values().flat_map(|worker| &worker.sessions);
+            let in_service = sessions.map(|(_, job)| *job);
+            in_service.chain(lost.iter().copied()).collect()
+        });
     }
 
     /// Boots and ends before `to`; boots at `to` too, and ends if `ends_too`.

@@ -244,7 +244,18 @@ impl Slots {
     /// The job that `slot` has in hand at the tick of `now`. A job that ends
     /// at `now` still is: a tick comes before the departures of its instant.
     pub(super) fn in_hand(&self, slot: u32, now: u64) -> Option<InHand> {
-        let Slot { key, job } = self.all[index(slot)];
+        self.hand(self.all[index(slot)], now)
+    }
+
+    /// The jobs in all hands at the tick of `now`, and perhaps some that were
+    /// lost with slots that are in use no more.
+    pub(super) fn all_in_hand(&self, now: u64) -> impl Iterator<Item = InHand> {
+        self.all
+            .iter()
+            .filter_map(move |slot| self.hand(*slot, now))
+    }
+
+    fn hand(&self, Slot { key, job }: Slot, now: u64) -> Option<InHand> {
         let end = key >> (self.bits + 1);
         (self.freed(key) == Freed::Departure && end >= now).then_some(InHand { job, end })
     }

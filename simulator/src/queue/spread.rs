@@ -2,6 +2,7 @@
 
 use windlass_policies::units::MICROS_PER_SEC;
 
+use super::histogram::{Histogram, class, edges};
 use super::jobs::{narrow, wide};
 
 /// Durations in a few numbers, all in microseconds.
@@ -41,76 +42,8 @@ impl Spread {
 }
 
 /// Finds exact quantiles of more numbers than one wants to copy or sort, by
-/// looking at them twice: first they are counted by size class, then those in
-/// the few classes that hold a quantile are picked out.
-#[derive(Debug)]
-pub(super) struct Counted {
-    /// Zeros are counted apart: most waits are zero, and counting on one and
-    /// the same place of `classes` is slow.
-    zeros: u64,
-    classes: Vec<u64>,
-    max: u64,
-}
-
-impl Counted {
-    pub(super) fn new() -> Self {
-        Self {
-            zeros: 0,
-            classes: vec![0; class(u64::MAX) + 1],
-            max: 0,
-        }
-    }
-
-    /// Looks at one number.
-    #[inline]
-    pub(super) fn add(&mut self, value: u64) {
-        if value == 0 {
-            self.zeros += 1;
-        } else {
-            self.classes[class(value)] += 1;
-            self.max = self.max.max(value);
-        }
-    }
-
-    /// All numbers have been seen once; what is to be picked out.
-    pub(super) fn picked(mut self) -> Picked {
-        self.classes[0] += self.zeros;
-        let count: u64 = self.classes.iter().sum();
-        let mut picked = Picked {
-            parts: [50, 95, 99].map(|percent| self.place(count, percent)),
-            place_of: vec![None; self.classes.len()],
-            max: self.max,
-        };
-        for (place, part) in picked.parts.iter().enumerate() {
-            if part.class >= EXACT_CLASSES {
-                picked.place_of[part.class].get_or_insert(place);
-            }
-        }
-        picked
-    }
-
-    /// The class that the `percent` quantile is in, and its rank there.
-    fn place(&self, count: u64, percent: u64) -> Part {
-        let mut rank = rank(count, percent);
-        for (class, within) in self.classes.iter().enumerate() {
-            if rank < *within {
-                return Part {
-                    class,
-                    rank,
-                    values: Vec::new(),
-                };
-            }
-            rank -= within;
-        }
-        Part {
-            class: 0,
-            rank: 0,
-            values: Vec::new(),
-        }
-    }
-}
-
-/// The second look.
+/// looking at them twice: first they are counted by size class, in a histogram,
+/// then those in the few classes that hold a quantile are picked out.
 #[derive(Debug)]
 pub(super) struct Picked {
     parts: [Part; 3],
@@ -128,7 +61,31 @@ struct Part {
 }
 
 impl Picked {
-    /// Looks at one number.
+    /// All numbers have been counted.
+    pub(super) fn of(counted: &Histogram) -> Self {
+        let parts = [50, 95, 99].map(|percent| {
+            let (class, rank) = counted.place(percent);
+            let values = Vec::new();
+            Part {
+                class,
+                rank,
+                values,
+            }
+        });
+        let mut place_of = vec![None; counted.classes()];
+        for (place, part) in parts.iter().enumerate() {
+            if !alone(part.class) {
+                place_of[part.class].get_or_insert(place);
+            }
+        }
+        Self {
+            parts,
+            place_of,
+            max: counted.max(),
+        }
+    }
+
+    /// Looks at one number again.
     #[inline]
     pub(super) fn add(&mut self, value: u64) {
         if value != 0
@@ -149,7 +106,7 @@ impl Picked {
                         .select_nth_unstable(narrow(rank))
                         .1
                 }
-                None => wide(class),
+                None => edges(class).0,
             }
         });
         Quantiles {
@@ -161,18 +118,9 @@ impl Picked {
     }
 }
 
-/// Values below this have a class of their own, which is the value.
-const EXACT_CLASSES: usize = 64;
-
-/// The size class of `value`: above 64 there are 32 classes to each doubling.
-#[inline]
-fn class(value: u64) -> usize {
-    if value < wide(EXACT_CLASSES) {
-        return narrow(value);
-    }
-    let exponent = value.ilog2();
-    let within = (value >> (exponent - 5)) & 31;
-    EXACT_CLASSES + narrow(u64::from(exponent - 6) * 32 + within)
+/// Whether a class has one value only: itself tells it.
+fn alone(class: usize) -> bool {
+    edges(class).1 == 1
 }
 
 /// The `percent` quantile of `values` by nearest rank; `None` if there are
@@ -226,11 +174,11 @@ mod tests {
             p99: nearest_rank(&sorted, 99),
             max: sorted.last().copied().unwrap_or(0),
         };
-        let mut counted = Counted::new();
+        let mut counted = Histogram::new();
         for value in values {
             counted.add(*value);
         }
-        let mut picked = counted.picked();
+        let mut picked = Picked::of(&counted);
         for value in values {
             picked.add(*value);
         }
@@ -261,22 +209,6 @@ mod tests {
             }
         }
         check(&[0, u64::MAX, u64::MAX - 1, 64, 63]);
-    }
-
-    #[test]
-    fn larger_values_are_in_no_lower_class() {
-        let edges = (0..64).flat_map(|bit| {
-            let power = 1_u64 << bit;
-            [power - 1, power, power + power / 32, power + power / 2]
-        });
-        let mut edges: Vec<u64> = edges.chain([u64::MAX]).collect();
-        edges.sort_unstable();
-        assert!(
-            edges
-                .windows(2)
-                .all(|pair| class(pair[0]) <= class(pair[1]))
-        );
-        assert_eq!([63, 64, 65, 66].map(class), [63, 64, 64, 65]);
     }
 
     #[test]

@@ -104,11 +104,6 @@ fn write_jobs(
     let mut names_written = 0;
     for from in (0..arrivals.len()).step_by(BLOCK_ENTRIES) {
         let to = arrivals.len().min(from + BLOCK_ENTRIES);
-        let mut before = base;
-        let later: Vec<u64> = arrivals[from..to]
-            .iter()
-            .map(|arrival| arrival - std::mem::replace(&mut before, *arrival))
-            .collect();
         let numbers = classes.numbers().get(from..to).unwrap_or_default();
         let numbers: Vec<u64> = numbers.iter().copied().map(u64::from).collect();
         let new = numbers.iter().max().map_or(0, |most| index(*most) + 1);
@@ -120,12 +115,86 @@ fn write_jobs(
             names.extend(name.as_bytes());
         }
         names_written = names_written.max(new);
-        let columns = [later.as_slice(), &services[from..to], &numbers];
         let used = if numbers.is_empty() { 2 } else { 3 };
+        let later = differences(base, &arrivals[from..to]);
+        let columns = [later.as_slice(), &services[from..to], &numbers];
         write_block(out, base, &names, &columns[..used])?;
-        base = before;
+        base = arrivals[to - 1];
     }
     Ok(())
+}
+
+/// How much later than the one before each arrival is; the first than `base`.
+fn differences(base: u64, arrivals: &[u64]) -> Vec<u64> {
+    let mut before = base;
+    let later = |arrival: &u64| arrival - std::mem::replace(&mut before, *arrival);
+    arrivals.iter().map(later).collect()
+}
+
+/// Writes a cache of jobs without classes block by block, for traces that are
+/// longer than memory.
+#[derive(Debug)]
+pub struct JobsWriter<W> {
+    out: W,
+    block: JobBlock,
+    base: u64,
+    entries: u64,
+}
+
+impl<W: Write> JobsWriter<W> {
+    /// Writes the header of a trace whose zero has no known time.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn new(mut out: W) -> io::Result<Self> {
+        write_header(&mut out, Kind::Jobs, 0, None)?;
+        Ok(Self {
+            out,
+            block: JobBlock::with_room(),
+            base: 0,
+            entries: 0,
+        })
+    }
+
+    /// Adds a job, which arrives no earlier than the one before.
+    ///
+    /// # Errors
+    /// If it arrives earlier, or its times are above [`TIME_MICROS_MAX`], or it
+    /// cannot be written.
+    pub fn push(&mut self, arrival: u64, service: u64) -> io::Result<()> {
+        let last = self.block.arrival_micros.last().copied();
+        if arrival < last.unwrap_or(self.base) || arrival.max(service) > TIME_MICROS_MAX {
+            return Err(io::Error::other("jobs must be in order, and not too long"));
+        }
+        self.block.arrival_micros.push(arrival);
+        self.block.service_micros.push(service);
+        if self.block.is_full() {
+            self.write_out()?;
+        }
+        Ok(())
+    }
+
+    /// Writes the end, and gives back what it was written to.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn finish(mut self) -> io::Result<W> {
+        if !self.block.is_empty() {
+            self.write_out()?;
+        }
+        write_end(&mut self.out, self.entries)?;
+        Ok(self.out)
+    }
+
+    fn write_out(&mut self) -> io::Result<()> {
+        let later = differences(self.base, &self.block.arrival_micros);
+        let columns = [later.as_slice(), &self.block.service_micros];
+        write_block(&mut self.out, self.base, &[], &columns)?;
+        self.entries += self.block.len() as u64;
+        self.base = self.block.arrival_micros.last().copied().unwrap_or(0);
+        self.block.clear();
+        Ok(())
+    }
 }
 
 fn write_header(

@@ -202,11 +202,13 @@ impl JobRows {
     fn read_fast(&mut self, bytes: &[u8], block: &mut JobBlock, rows_max: usize) -> (u64, usize) {
         let mut at = 0;
         let mut rows = 0;
+        // Arrivals rise, so the next one is mostly as long as this one.
+        let likely = swar::digits_of(self.last);
         while rows < rows_max {
             let Some(window) = bytes.get(at..).and_then(<[u8]>::first_chunk) else {
                 break;
             };
-            let Some(row) = swar::row(window) else {
+            let Some(row) = swar::row(window, likely) else {
                 break;
             };
             if row.arrival < self.last {

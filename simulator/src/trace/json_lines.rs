@@ -7,6 +7,7 @@ use windlass_policies::units::Timestamp;
 use super::decimal::parse_whole;
 use super::lines::Lines;
 use super::records::{Arrival, Records};
+use super::stream::JobBlock;
 use super::{TraceError, TraceKind, json_reason, parse_time, shown};
 
 /// One line. What else it holds is passed over.
@@ -26,17 +27,62 @@ const EXPECTED: &str = "expected an object such as {\"arrival_s\": 1.5, \"servic
 
 /// Reads all lines, and what time it was at the trace's zero.
 pub(super) fn read(lines: &mut Lines<'_>) -> Result<(TraceKind, Option<Timestamp>), TraceError> {
-    let mut records = Records::new();
-    while lines.advance()? {
-        let skipped = lines.skipped_count();
-        if let Err(reason) = push(&mut records, lines.current(), skipped) {
-            lines.refuse(lines.error(reason))?;
-        }
-    }
-    if records.is_empty() {
+    let mut reader = Reader::new();
+    while reader.advance(lines)? {}
+    if reader.records.is_empty() {
         return Err(lines.error(format!("the file is empty; {EXPECTED}")));
     }
-    records.finish().map_err(|reason| lines.error(reason))
+    let all = reader.records.finish();
+    all.map_err(|reason| lines.error(reason))
+}
+
+/// Where a reader of JSON lines is.
+pub(super) struct Reader {
+    records: Records,
+}
+
+impl Reader {
+    pub(super) fn new() -> Self {
+        Self {
+            records: Records::new(),
+        }
+    }
+
+    /// The classes met so far. Jobs before the first one with a class have none.
+    pub(super) fn class_names(&self) -> &[String] {
+        self.records.class_names()
+    }
+
+    /// Whether the first line is a job, and not a count.
+    pub(super) fn begins_with_job(&mut self, lines: &mut Lines<'_>) -> Result<bool, TraceError> {
+        while self.records.is_empty() && self.advance(lines)? {}
+        Ok(self.records.has_jobs())
+    }
+
+    /// Adds jobs until the block has `jobs_max`, or the trace ends. The empty
+    /// class is told only of jobs in a block with a class.
+    pub(super) fn read_into(
+        &mut self,
+        lines: &mut Lines<'_>,
+        block: &mut JobBlock,
+        jobs_max: usize,
+    ) -> Result<(), TraceError> {
+        while self.records.held() < jobs_max && self.advance(lines)? {}
+        self.records.take_jobs(block);
+        Ok(())
+    }
+
+    /// Reads one line; false at the end.
+    fn advance(&mut self, lines: &mut Lines<'_>) -> Result<bool, TraceError> {
+        if !lines.advance()? {
+            return Ok(false);
+        }
+        let skipped = lines.skipped_count();
+        if let Err(reason) = push(&mut self.records, lines.current(), skipped) {
+            lines.refuse(lines.error(reason))?;
+        }
+        Ok(true)
+    }
 }
 
 fn push(records: &mut Records, text: &[u8], skipped: u64) -> Result<(), String> {

@@ -18,7 +18,11 @@ pub(super) enum Arrival {
 pub(super) struct Records {
     rates: RateRows,
     rate_rows: u64,
+    // Those that were not taken yet, and how many there were in all.
     jobs: JobBlock,
+    job_rows: u64,
+    // The arrival of the job before.
+    last: u64,
     // The time of the first job, where jobs have times of the calendar.
     zero: Option<Timestamp>,
     interner: Interner,
@@ -30,18 +34,40 @@ impl Records {
             rates: RateRows::default(),
             rate_rows: 0,
             jobs: JobBlock::default(),
+            job_rows: 0,
+            last: 0,
             zero: None,
             interner: Interner::new(),
         }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.rate_rows == 0 && self.jobs.is_empty()
+        self.rate_rows == 0 && self.job_rows == 0
+    }
+
+    pub(super) fn has_jobs(&self) -> bool {
+        self.job_rows > 0
+    }
+
+    /// The classes met so far.
+    pub(super) fn class_names(&self) -> &[String] {
+        &self.interner.names
+    }
+
+    /// How many jobs were not taken yet.
+    pub(super) fn held(&self) -> usize {
+        self.jobs.len()
+    }
+
+    /// Puts those jobs in the place of what `block` holds.
+    pub(super) fn take_jobs(&mut self, block: &mut JobBlock) {
+        std::mem::swap(&mut self.jobs, block);
+        self.jobs.clear();
     }
 
     /// The next step; `skipped` records were passed over so far.
     pub(super) fn push_count(&mut self, at: u64, count: u64, skipped: u64) -> Result<(), String> {
-        if !self.jobs.is_empty() {
+        if self.job_rows > 0 {
             return Err("a count among jobs; a trace has either".into());
         }
         self.rate_rows += 1;
@@ -59,11 +85,10 @@ impl Records {
             return Err("a job among counts; a trace has either".into());
         }
         let arrival = self.since_zero(arrival)?;
-        check_order(
-            self.jobs.arrival_micros.last().copied().unwrap_or(0),
-            arrival,
-        )?;
+        check_order(self.last, arrival)?;
         self.push_class(class)?;
+        self.last = arrival;
+        self.job_rows += 1;
         self.jobs.arrival_micros.push(arrival);
         self.jobs.service_micros.push(service);
         Ok(())
@@ -75,7 +100,7 @@ impl Records {
                 Err("arrival_s among jobs with arrival; use one of them".into())
             }
             Arrival::Micros(micros) => Ok(*micros),
-            Arrival::At(_) if self.zero.is_none() && !self.jobs.is_empty() => {
+            Arrival::At(_) if self.zero.is_none() && self.job_rows > 0 => {
                 Err("arrival among jobs with arrival_s; use one of them".into())
             }
             Arrival::At(at) => {

@@ -3,10 +3,12 @@
 use std::path::Path;
 
 use super::csv::{self, Announced, JobRows};
+use super::json_lines;
 use super::lines::Lines;
+use super::swf;
 use super::{
     ReadOptions, Skipped, Trace, TraceError, TraceFormat, TraceKind, cache, format_of, open,
-    parquet, read_lines,
+    read_with,
 };
 
 /// How many jobs a block has: two columns of it fit into the second cache.
@@ -25,6 +27,20 @@ pub struct JobBlock {
 }
 
 impl JobBlock {
+    /// An empty one with the memory that a whole one takes.
+    pub fn with_room() -> Self {
+        Self {
+            arrival_micros: Vec::with_capacity(BLOCK_JOBS),
+            service_micros: Vec::with_capacity(BLOCK_JOBS),
+            class_numbers: Vec::new(),
+        }
+    }
+
+    /// Whether it has as many as a whole one.
+    pub fn is_full(&self) -> bool {
+        self.len() >= BLOCK_JOBS
+    }
+
     /// How many jobs it has.
     pub fn len(&self) -> usize {
         self.arrival_micros.len()
@@ -43,9 +59,9 @@ impl JobBlock {
     }
 }
 
-/// Reads a job trace block by block. Comma-separated values and the cache take
-/// as little memory as a block, however long the trace is; other formats must
-/// be sorted, and are read at once.
+/// Reads a job trace block by block. Comma-separated values, the cache, JSON
+/// lines and the Standard Workload Format take as little memory as a block,
+/// however long the trace is; other formats are read at once.
 pub struct JobStream<'a> {
     source: Source<'a>,
 }
@@ -53,20 +69,44 @@ pub struct JobStream<'a> {
 enum Source<'a> {
     Csv(Lines<'a>, Box<JobRows>),
     Cache(Lines<'a>, Box<cache::Reader>),
+    JsonLines(Lines<'a>, Box<json_lines::Reader>),
+    Swf(Lines<'a>, Box<swf::Reader>),
     Whole(Box<Trace>, usize),
 }
 
 impl JobStream<'static> {
-    /// Opens the job trace in a file.
+    /// Opens the job trace in a file, whatever its format; one that need not be
+    /// in order is read at once and put in order.
     ///
     /// # Errors
     /// If it cannot be opened, its beginning is wrong, or it is a trace of
     /// rates, which has no jobs.
     pub fn open(path: &Path, options: &ReadOptions) -> Result<Self, TraceError> {
+        if let Some(stream) = Self::open_flowing(path, options)?
+            && !stream.may_be_unsorted()
+        {
+            return Ok(stream);
+        }
+        let trace = read_with(path, options)?;
+        if matches!(trace.kind(), TraceKind::Rate { .. }) {
+            return Err(no_jobs(&path.display().to_string()));
+        }
+        Ok(Self {
+            source: Source::Whole(Box::new(trace), 0),
+        })
+    }
+
+    /// Opens the job trace in a file if it is one that can be read in the memory
+    /// of a block: `None` for rates, for other formats, and for what can be read
+    /// only once.
+    ///
+    /// # Errors
+    /// If it cannot be opened, or its beginning is wrong.
+    pub fn open_flowing(path: &Path, options: &ReadOptions) -> Result<Option<Self>, TraceError> {
         let name = path.display().to_string();
-        let mut file = open(path)?;
-        if parquet::is_file(&mut file, options) {
-            return Self::whole(&name, parquet::read_file(&name, file, options)?);
+        let file = open(path)?;
+        if !file.metadata().is_ok_and(|about| about.is_file()) {
+            return Ok(None);
         }
         let mut lines = Lines::owned(&name, file, options.skip_bad)?;
         let source = match format_of(&name, &mut lines, options)? {
@@ -75,36 +115,41 @@ impl JobStream<'static> {
                     lines.allow_any_number();
                     Source::Csv(lines, Box::new(JobRows::new(columns)))
                 }
-                Announced::Rates => return Err(no_jobs(&name)),
+                Announced::Rates => return Ok(None),
             },
             TraceFormat::Cache => {
                 let reader = cache::Reader::new(&mut lines)?;
                 if !reader.has_jobs() {
-                    return Err(no_jobs(&name));
+                    return Ok(None);
                 }
                 Source::Cache(lines, Box::new(reader))
             }
-            format @ (TraceFormat::Swf
-            | TraceFormat::JsonLines
-            | TraceFormat::Json
-            | TraceFormat::Parquet
-            | TraceFormat::AccessLog) => {
-                return Self::whole(&name, read_lines(&name, lines, format, options)?);
+            TraceFormat::JsonLines => {
+                lines.allow_any_number();
+                let mut reader = json_lines::Reader::new();
+                if !reader.begins_with_job(&mut lines)? {
+                    return Ok(None);
+                }
+                Source::JsonLines(lines, Box::new(reader))
+            }
+            TraceFormat::Swf => {
+                lines.allow_any_number();
+                Source::Swf(lines, Box::new(swf::Reader::new()))
+            }
+            TraceFormat::Json | TraceFormat::Parquet | TraceFormat::AccessLog => {
+                return Ok(None);
             }
         };
-        Ok(Self { source })
-    }
-
-    fn whole(name: &str, trace: Trace) -> Result<Self, TraceError> {
-        if matches!(trace.kind(), TraceKind::Rate { .. }) {
-            return Err(no_jobs(name));
-        }
-        let source = Source::Whole(Box::new(trace), 0);
-        Ok(Self { source })
+        Ok(Some(Self { source }))
     }
 }
 
 impl JobStream<'_> {
+    /// Whether jobs may come in another order than that of their arrivals.
+    pub const fn may_be_unsorted(&self) -> bool {
+        matches!(self.source, Source::Swf(..))
+    }
+
     /// Puts the next jobs into `block`, in the place of what it holds; false,
     /// and an empty block, at the end.
     ///
@@ -118,6 +163,8 @@ impl JobStream<'_> {
             Source::Cache(lines, reader) => {
                 reader.next_block(lines, block)?;
             }
+            Source::JsonLines(lines, reader) => reader.read_into(lines, block, BLOCK_JOBS)?,
+            Source::Swf(lines, reader) => reader.read_into(lines, block, BLOCK_JOBS)?,
             Source::Whole(trace, from) => {
                 if let TraceKind::Jobs {
                     arrival_micros,
@@ -143,6 +190,8 @@ impl JobStream<'_> {
         match &self.source {
             Source::Csv(_, rows) => rows.class_names(),
             Source::Cache(_, reader) => reader.class_names(),
+            Source::JsonLines(_, reader) => reader.class_names(),
+            Source::Swf(_, reader) => reader.class_names(),
             Source::Whole(trace, _) => match trace.kind() {
                 TraceKind::Jobs { classes, .. } => classes.names(),
                 TraceKind::Rate { .. } => &[],
@@ -153,7 +202,10 @@ impl JobStream<'_> {
     /// What was wrong so far and passed over.
     pub fn skipped(&self) -> Skipped {
         match &self.source {
-            Source::Csv(lines, _) | Source::Cache(lines, _) => lines.skipped().clone(),
+            Source::Csv(lines, _)
+            | Source::Cache(lines, _)
+            | Source::JsonLines(lines, _)
+            | Source::Swf(lines, _) => lines.skipped().clone(),
             Source::Whole(trace, _) => trace.skipped().clone(),
         }
     }

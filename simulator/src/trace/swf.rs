@@ -4,6 +4,7 @@ use windlass_policies::units::{MICROS_PER_SEC, Timestamp};
 
 use super::decimal::{DecimalError, parse_millionths, parse_whole};
 use super::lines::Lines;
+use super::stream::JobBlock;
 use super::{Classes, Interner, TIME_MICROS_MAX, TraceError, TraceKind, parse_time, shown};
 
 const FIELDS: usize = 18;
@@ -41,30 +42,20 @@ pub(super) fn looks_like(line: &[u8]) -> bool {
 /// Reads all records.
 pub(super) fn read(lines: &mut Lines<'_>) -> Result<Found, TraceError> {
     let mut jobs: Vec<Job> = Vec::new();
-    let mut interner = Interner::new();
-    let mut left_out = 0;
-    let mut begins_at = None;
-    while lines.advance()? {
-        let line = lines.current().trim_ascii();
-        if line.starts_with(b";") {
-            begins_at = begins_at.or_else(|| start_time(line));
-            continue;
-        }
-        match parse(line, &mut interner) {
-            Ok(Some(job)) => jobs.push(job),
-            Ok(None) => left_out += 1,
-            Err(reason) => lines.refuse(lines.error(reason))?,
-        }
+    let mut reader = Reader::new();
+    while let Some(job) = reader.next(lines)? {
+        jobs.push(job);
     }
     if jobs.is_empty() {
         return Err(lines.error(format!(
-            "the trace has no job with a submit time, a run time and a size ({left_out} without)"
+            "the trace has no job with a submit time, a run time and a size ({} without)",
+            reader.left_out
         )));
     }
     // Stable: jobs submitted at one time keep the order of the file.
     jobs.sort_by_key(|job| job.arrival);
     let classes = Classes {
-        names: interner.names,
+        names: reader.interner.names,
         numbers: jobs.iter().map(|job| job.class).collect(),
     };
     let kind = TraceKind::Jobs {
@@ -74,9 +65,65 @@ pub(super) fn read(lines: &mut Lines<'_>) -> Result<Found, TraceError> {
     };
     Ok(Found {
         kind,
-        left_out,
-        begins_at,
+        left_out: reader.left_out,
+        begins_at: reader.begins_at,
     })
+}
+
+/// Gives out the records one by one, in the order of the file.
+pub(super) struct Reader {
+    interner: Interner,
+    left_out: u64,
+    begins_at: Option<Timestamp>,
+}
+
+impl Reader {
+    pub(super) fn new() -> Self {
+        Self {
+            interner: Interner::new(),
+            left_out: 0,
+            begins_at: None,
+        }
+    }
+
+    /// The classes met so far.
+    pub(super) fn class_names(&self) -> &[String] {
+        &self.interner.names
+    }
+
+    /// Adds records until the block has `jobs_max`, or the trace ends.
+    pub(super) fn read_into(
+        &mut self,
+        lines: &mut Lines<'_>,
+        block: &mut JobBlock,
+        jobs_max: usize,
+    ) -> Result<(), TraceError> {
+        while block.len() < jobs_max
+            && let Some(job) = self.next(lines)?
+        {
+            block.arrival_micros.push(job.arrival);
+            block.service_micros.push(job.service);
+            block.class_numbers.push(job.class);
+        }
+        Ok(())
+    }
+
+    /// The next record with all that is needed; `None` at the end.
+    fn next(&mut self, lines: &mut Lines<'_>) -> Result<Option<Job>, TraceError> {
+        while lines.advance()? {
+            let line = lines.current().trim_ascii();
+            if line.starts_with(b";") {
+                self.begins_at = self.begins_at.or_else(|| start_time(line));
+                continue;
+            }
+            match parse(line, &mut self.interner) {
+                Ok(Some(job)) => return Ok(Some(job)),
+                Ok(None) => self.left_out += 1,
+                Err(reason) => lines.refuse(lines.error(reason))?,
+            }
+        }
+        Ok(None)
+    }
 }
 
 /// The time in `; UnixStartTime: 749427203`. Archives write 0, or -1, where

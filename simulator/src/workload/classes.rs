@@ -172,7 +172,11 @@ fn main_numbers(
         .map(|number| by_name[narrow(u64::from(*number))])
         .collect();
     // The very merge that made the jobs, with classes in the place of services.
-    let copies = Copies::of(factor(trace, spec.busy_mean, source.offer(window).load)?);
+    let copies = Copies::of(factor(
+        trace.name(),
+        spec.busy_mean,
+        source.offer(window).load,
+    )?);
     let scaling = super::Scaling::new(window, copies, seed);
     let merged = merge(arrival, &numbers, window, scaling, 0);
     let narrowed = merged

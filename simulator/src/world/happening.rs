@@ -239,7 +239,9 @@ impl World {
     }
 
     fn give_notice(&mut self, place: usize) {
-        let record = self.roster.at(place);
+        let Some(record) = self.roster.find(place) else {
+            return;
+        };
         let told = matches!(record.notice, Some(Notice::Interruption { .. }));
         if told || record.ended_at.is_some() {
             return;
@@ -253,7 +255,8 @@ impl World {
     }
 
     fn lose_instance(&mut self, place: usize, by: EndedBy) {
-        if self.roster.at(place).ended_at.is_none() {
+        let record = self.roster.find(place);
+        if record.is_some_and(|record| record.ended_at.is_none()) {
             self.end(place, by);
         }
     }

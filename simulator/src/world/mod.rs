@@ -19,6 +19,7 @@ mod tests;
 mod view;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use windlass_policies::model::{
@@ -29,8 +30,8 @@ use windlass_policies::signal::{Readings, SignalSpec};
 use windlass_policies::units::{MicroUsd, Timestamp, micros_of};
 
 use crate::queue::{
-    JobsError, QueueSpec, SLOTS_MAX, Server, ServerSpec, Snapshot, Spread, WorkerId, WorkerState,
-    ratio, wide,
+    JobColumns, JobsError, QueueSpec, SLOTS_MAX, Server, ServerSpec, Snapshot, Spread, WorkerId,
+    WorkerState, ratio, wide,
 };
 
 pub use billing::charged_micros;
@@ -48,7 +49,7 @@ use pool::{Pool, WarmPool};
 /// Gives the boot time of each launched instance in microseconds, once per
 /// instance in the order of launches; `None` for one that never becomes ready.
 /// Two policies with the same seed so see the same k-th boot.
-pub type BootTimes = Box<dyn FnMut() -> Option<u64>>;
+pub type BootTimes = Box<dyn FnMut() -> Option<u64> + Send>;
 
 /// What the world is like.
 #[derive(Clone, Debug)]
@@ -161,7 +162,8 @@ pub struct World {
     events: BTreeMap<(u64, u64), Event>,
     event_next: u64,
     counts: Counts,
-    /// The place of the instance of each worker, in the order of the workers.
+    /// The place of the instance of each worker, in the order of the workers;
+    /// empty unless somebody wants to read who did what.
     places: Vec<usize>,
 }
 
@@ -256,6 +258,21 @@ impl World {
         }
         self.queue.advance(to);
         self.roster.forget_ended(self.queue.now(), self.listing_lag);
+    }
+
+    /// Puts more jobs behind those the world knows of. All that arrive before a
+    /// time must be there before [`World::advance`] is told of it.
+    ///
+    /// A world that is fed may run for longer than memory lasts: it forgets
+    /// jobs that are over and, a day after they went from the listings,
+    /// instances that ended.
+    ///
+    /// # Errors
+    /// If they arrive before the last known job, or the jobs repeat or have
+    /// classes.
+    pub fn feed(&mut self, jobs: Arc<JobColumns>) -> Result<(), JobsError> {
+        self.roster.be_forgetful();
+        self.queue.feed(jobs)
     }
 
     /// The queue as it truly is now, however late the metrics are.
@@ -464,7 +481,9 @@ impl World {
         let percent = self.pools[offering].spec.throughput_percent;
         let straggle = token.as_ref().map_or(0, |_| self.trouble.straggle());
         let worker = ready_at.map(|at| self.queue.add(slots, at, percent));
-        self.places.extend(worker.map(|_| place));
+        if self.spec.server.journal {
+            self.places.extend(worker.map(|_| place));
+        }
         self.roster.add(Record {
             id: id.clone(),
             offering,

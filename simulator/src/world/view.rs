@@ -79,9 +79,10 @@ impl World {
         }
     }
 
-    /// All instances there ever were, in the order of their launches.
+    /// All instances there ever were, in the order of their launches; without
+    /// those that a world that is fed has forgotten.
     pub fn stays(&self) -> impl Iterator<Item = Stay> {
-        self.roster.all().iter().map(|record| Stay {
+        self.roster.all().map(|record| Stay {
             ready_at: record.ready_at,
             ended_at: record.ended_at,
         })

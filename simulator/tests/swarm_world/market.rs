@@ -4,6 +4,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use windlass_policies::model::{
@@ -68,7 +69,7 @@ pub(crate) fn draw_offerings(seed: u64) -> Vec<Offering> {
 pub(crate) struct Bazaar<'a> {
     world: &'a SimulatedPorts,
     seed: u64,
-    pub(crate) stormy: &'a Cell<bool>,
+    pub(crate) stormy: &'a AtomicBool,
     stream: RefCell<Stream>,
     partial: f64,
     reclaims: f64,
@@ -83,7 +84,7 @@ pub(crate) struct Bazaar<'a> {
 }
 
 impl<'a> Bazaar<'a> {
-    pub(crate) fn new(seed: u64, world: &'a SimulatedPorts, stormy: &'a Cell<bool>) -> Self {
+    pub(crate) fn new(seed: u64, world: &'a SimulatedPorts, stormy: &'a AtomicBool) -> Self {
         let mut stream = Stream::new(seed, "bazaar");
         let partial = [0.0, 0.3][usize::try_from(stream.below(2)).expect("small")];
         let reclaims = [0.0, 0.01, 0.05][usize::try_from(stream.below(3)).expect("small")];
@@ -105,7 +106,7 @@ impl<'a> Bazaar<'a> {
     }
 
     fn strikes(&self, chance: f64) -> bool {
-        self.stormy.get() && chance > 0.0 && self.stream.borrow_mut().uniform() < chance
+        self.stormy.load(Relaxed) && chance > 0.0 && self.stream.borrow_mut().uniform() < chance
     }
 
     /// What happens by itself until the tick the world stands at.
@@ -200,7 +201,9 @@ impl<'a> Bazaar<'a> {
     fn is_dry(&self, offering: &str, now: Timestamp) -> bool {
         let wave = now.micros() / 60_000_000 / WAVE_MINUTES;
         let name = format!("{offering} {wave}");
-        self.stormy.get() && self.offerings.len() > 1 && Stream::new(self.seed, &name).below(3) == 0
+        self.stormy.load(Relaxed)
+            && self.offerings.len() > 1
+            && Stream::new(self.seed, &name).below(3) == 0
     }
 
     pub(crate) async fn list(&self, fleet: &str) -> Result<Listing, FleetError> {

@@ -5,6 +5,7 @@ mod market;
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use windlass_policies::audit::audit;
@@ -93,7 +94,7 @@ pub(crate) fn run(seed: u64, bug: Option<Bug>) -> Report {
 pub(crate) fn run_in(cloud: Cloud, seed: u64, bug: Option<Bug>) -> Report {
     let spec = draw_spec(seed);
     let faults = Faults::new(FaultMix::drawn(seed), seed);
-    let stormy = std::rc::Rc::new(Cell::new(true));
+    let stormy = Arc::new(AtomicBool::new(true));
     let world = SimulatedPorts::new(draw_world(cloud, seed, &stormy));
     let store = MemoryStore::keeping_all();
     let witness = Witness {
@@ -109,10 +110,15 @@ pub(crate) fn run_in(cloud: Cloud, seed: u64, bug: Option<Bug>) -> Report {
     let begins_at = world.now();
     let mut tick = begins_at;
     while tick < begins_at + STORM + CALM {
-        tick = tick + if stormy.get() { MINUTE } else { CALM_STEP };
+        tick = tick
+            + if stormy.load(Relaxed) {
+                MINUTE
+            } else {
+                CALM_STEP
+            };
         world.with(|world| world.advance(tick));
-        if stormy.get() && tick >= begins_at + STORM {
-            stormy.set(false);
+        if stormy.load(Relaxed) && tick >= begins_at + STORM {
+            stormy.store(false, Relaxed);
             faults.calm();
             world.with(World::calm);
         }
@@ -140,7 +146,7 @@ pub(crate) fn zombie(old_offset: u64, new: u64) -> usize {
     let world = SimulatedPorts::new(draw_world(
         Cloud::Plain,
         1,
-        &std::rc::Rc::new(Cell::new(true)),
+        &Arc::new(AtomicBool::new(true)),
     ));
     let store = MemoryStore::keeping_tail();
     let ports = Ports {
@@ -648,15 +654,15 @@ fn draw_cloud(seed: u64) -> CloudSpec {
 
 /// A world whose listings may be older than a cycle, and whose boots may hang
 /// while it is stormy.
-fn draw_world(cloud: Cloud, seed: u64, stormy: &std::rc::Rc<Cell<bool>>) -> World {
+fn draw_world(cloud: Cloud, seed: u64, stormy: &Arc<AtomicBool>) -> World {
     let mut stream = Stream::new(seed, "world");
     let lag = [0, 5, 90, 150][usize::try_from(stream.below(4)).expect("small")];
     let metric_lag = [0, 60][usize::try_from(stream.below(2)).expect("small")];
     let boots_fail = [0.0, 0.1, 0.5][usize::try_from(stream.below(3)).expect("small")];
     let mut boots = Stream::new(seed, "boots");
-    let stormy = std::rc::Rc::clone(stormy);
+    let stormy = Arc::clone(stormy);
     let boot = move || {
-        let hangs = boots.uniform() < boots_fail && stormy.get();
+        let hangs = boots.uniform() < boots_fail && stormy.load(Relaxed);
         let micros = 30_000_000 + boots.below(120_000_000);
         (!hangs).then_some(micros)
     };

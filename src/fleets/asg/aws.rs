@@ -1,28 +1,28 @@
 //! The group and its workers, reached over AWS.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_autoscaling::config::http::HttpResponse;
 use aws_sdk_autoscaling::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_autoscaling::types::{AutoScalingGroup, InstanceRefreshStatus, Tag};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
+use tracing::warn;
 
-use windlass_policies::model::{FleetError, InstanceId, Work};
+use windlass_policies::model::{Epoch, FleetError, InstanceId, Work};
 use windlass_policies::units::Timestamp;
 
-use crate::aws::budget::{Bucket, Budget};
-use crate::aws::client::AwsClients;
+use crate::aws::budget::Bucket;
 use crate::aws::errors::{Call, fleet_error};
-use crate::clock;
-use crate::config::asg::Workers;
+use crate::aws::notices::Notices;
+use crate::aws::region::Region;
+use crate::fleets::workers::{Fence, Report, Signs, TAG_FENCE, TAG_WORK, Workers};
 
 use super::group::{Group, Member, Stage};
 use super::{Detail, GroupCalls};
-
-/// The tag of an instance that tells its worker to take no new jobs.
-pub const FENCE_TAG: &str = "windlass:fenced";
 
 /// Fleets of a region begin their cycles within moments of each other; what is
 /// older than this is read anew.
@@ -37,24 +37,31 @@ const GROUPS_PER_PAGE: i32 = 100;
 /// The most instances a page holds.
 const INSTANCES_PER_PAGE: i32 = 1_000;
 
+/// A million instances; more is a server that never ends its listing.
+const PAGES_MAX: usize = 1_000;
+
 /// The newest few: an activity that failed before those is no news.
 const ACTIVITIES_READ: i32 = 20;
 
 /// The groups of one region, read together.
 #[derive(Debug)]
 pub struct SharedGroups {
-    clients: AwsClients,
-    budget: Budget,
+    autoscaling: aws_sdk_autoscaling::Client,
+    region: Rc<Region>,
     names: BTreeSet<String>,
     newest: Mutex<Option<(Timestamp, BTreeMap<String, AutoScalingGroup>)>>,
 }
 
 impl SharedGroups {
     /// The groups of these `names`.
-    pub fn new(clients: AwsClients, names: BTreeSet<String>) -> Self {
+    pub fn new(
+        autoscaling: aws_sdk_autoscaling::Client,
+        region: Rc<Region>,
+        names: BTreeSet<String>,
+    ) -> Self {
         Self {
-            clients,
-            budget: Budget::new(),
+            autoscaling,
+            region,
             names,
             newest: Mutex::default(),
         }
@@ -64,7 +71,7 @@ impl SharedGroups {
     /// seconds. One fleet reads for all; the others wait for it.
     async fn get(&self, name: &str, not_before: Timestamp) -> Result<Group, FleetError> {
         let mut newest = self.newest.lock().await;
-        let now = clock::now();
+        let now = self.region.now();
         let usable = newest
             .as_ref()
             .is_some_and(|(at, _)| *at >= not_before && now.since(*at) <= SHARED_FOR);
@@ -87,7 +94,7 @@ impl SharedGroups {
     ) -> Result<BTreeMap<String, AutoScalingGroup>, FleetError> {
         let mut groups = BTreeMap::new();
         for names in names.chunks(NAMES_PER_CALL) {
-            let call = self.clients.autoscaling.describe_auto_scaling_groups();
+            let call = self.autoscaling.describe_auto_scaling_groups();
             let mut pages = call
                 .set_auto_scaling_group_names(Some(names.to_vec()))
                 .max_records(GROUPS_PER_PAGE)
@@ -111,20 +118,119 @@ pub struct AwsGroup {
     shared: Rc<SharedGroups>,
     name: String,
     workers: Workers,
+    notices: Option<Rc<Notices>>,
+    /// What the last complete listing showed, and what was done since.
+    known: Rc<RefCell<BTreeMap<InstanceId, Known>>>,
+}
+
+/// What is known of the worker of an instance.
+#[derive(Clone, Debug, Default)]
+struct Known {
+    fence: Option<Fence>,
+    report: Option<Report>,
+    protected: bool,
+}
+
+impl Known {
+    fn signs(&self) -> Signs<'_> {
+        Signs {
+            fence: self.fence.as_ref(),
+            report: self.report.as_ref(),
+            protected: self.protected,
+        }
+    }
 }
 
 impl AwsGroup {
-    /// The group `name`, whose workers speak as `workers` says.
-    pub fn new(shared: Rc<SharedGroups>, name: &str, workers: Workers) -> Self {
+    /// The group `name`, whose workers are heard of as `workers` says, and its
+    /// instances by `notices`.
+    pub fn new(
+        shared: Rc<SharedGroups>,
+        name: &str,
+        workers: Workers,
+        notices: Option<Rc<Notices>>,
+    ) -> Self {
         Self {
             shared,
             name: name.to_owned(),
             workers,
+            notices,
+            known: Rc::default(),
         }
     }
 
+    /// Has `nudge` woken when EC2 announces something of an instance of the
+    /// group.
+    pub fn watch(&self, nudge: &Arc<Notify>) {
+        let Some(notices) = &self.notices else {
+            return;
+        };
+        let known = Rc::downgrade(&self.known);
+        let owns = move |id: &InstanceId| {
+            let known = known.upgrade();
+            known.is_some_and(|known| known.borrow().contains_key(id))
+        };
+        notices.watch(Box::new(owns), Arc::clone(nudge));
+    }
+
     fn autoscaling(&self) -> &aws_sdk_autoscaling::Client {
-        &self.shared.clients.autoscaling
+        &self.shared.autoscaling
+    }
+
+    fn remember(&self, instance: &InstanceId, worker: &Known) {
+        let mut known = self.known.borrow_mut();
+        if let Some(there) = known.get_mut(instance) {
+            *there = worker.clone();
+        }
+    }
+
+    /// What EC2 tells of all instances of the group.
+    async fn described(&self) -> Result<Vec<Described>, FleetError> {
+        let region = &self.shared.region;
+        let mine = aws_sdk_ec2::types::Filter::builder()
+            .name("tag:aws:autoscaling:groupName")
+            .values(&self.name)
+            .build();
+        let mut all = Vec::new();
+        let mut next = None;
+        for _page in 0..PAGES_MAX {
+            region.budget.take(region.now(), &[(Bucket::Describe, 1)])?;
+            let call = region.ec2().describe_instances();
+            let page = call
+                .filters(mine.clone())
+                .max_results(INSTANCES_PER_PAGE)
+                .set_next_token(next.take())
+                .send()
+                .await
+                .map_err(|error| fleet_error(Call::Reads, &error))?;
+            let reservations = page.reservations.unwrap_or_default();
+            let instances = reservations
+                .into_iter()
+                .flat_map(|reservation| reservation.instances.unwrap_or_default());
+            all.extend(instances.filter_map(Described::of));
+            next = page.next_token.filter(|token| !token.is_empty());
+            if next.is_none() {
+                return Ok(all);
+            }
+        }
+        let why = "the listing of its instances does not come to an end";
+        Err(FleetError::Unreachable(why.to_owned()))
+    }
+
+    /// What the workers say, as far as they are heard of.
+    async fn reports(&self, described: &[Described]) -> BTreeMap<InstanceId, Report> {
+        let tagged = described.iter().map(|one| {
+            let fence = one.fence.as_deref();
+            let fence = fence.and_then(|tag| self.workers.read_fence(tag));
+            (&one.id, fence, one.work.as_deref())
+        });
+        match self.workers.reports(tagged).await {
+            Ok(reports) => reports,
+            Err(error) => {
+                warn!(group = %self.name, %error, "what the workers are doing is unknown");
+                BTreeMap::new()
+            }
+        }
     }
 
     fn tag_of(&self, key: &str) -> aws_sdk_autoscaling::types::builders::TagBuilder {
@@ -142,7 +248,7 @@ impl GroupCalls for AwsGroup {
     }
 
     async fn reading(&self) -> Result<Group, FleetError> {
-        let at = clock::now();
+        let at = self.shared.region.now();
         let groups = self.shared.read(std::slice::from_ref(&self.name)).await?;
         parse(at, &self.name, groups.get(&self.name))
     }
@@ -264,100 +370,107 @@ impl GroupCalls for AwsGroup {
             .should_decrement_desired_capacity(true)
             .send()
             .await;
-        done.map(|_| ())
-            .map_err(|error| group_error(Call::Changes, &error))
+        done.map_err(|error| group_error(Call::Changes, &error))?;
+        self.workers.forget(instance).await;
+        Ok(())
     }
 
     async fn details(
         &self,
         members: &[Member],
     ) -> Result<BTreeMap<InstanceId, Detail>, FleetError> {
-        let protected: BTreeMap<&str, bool> = members
-            .iter()
-            .map(|member| (member.id.as_str(), member.protected))
-            .collect();
-        let mut details = BTreeMap::new();
         if members.is_empty() {
-            return Ok(details);
+            *self.known.borrow_mut() = BTreeMap::new();
+            return Ok(BTreeMap::new());
         }
-        let mine = aws_sdk_ec2::types::Filter::builder()
-            .name("tag:aws:autoscaling:groupName")
-            .values(&self.name)
-            .build();
-        let mut next = None;
-        loop {
-            self.shared
-                .budget
-                .take(clock::now(), &[(Bucket::Describe, 1)])?;
-            let call = self.shared.clients.ec2.describe_instances();
-            let page = call
-                .filters(mine.clone())
-                .max_results(INSTANCES_PER_PAGE)
-                .set_next_token(next.take())
-                .send()
-                .await
-                .map_err(|error| fleet_error(Call::Reads, &error))?;
-            let reservations = page.reservations.unwrap_or_default();
-            let instances = reservations
-                .into_iter()
-                .flat_map(|reservation| reservation.instances.unwrap_or_default());
-            for instance in instances {
-                let (Some(id), Some(at)) = (instance.instance_id, instance.launch_time) else {
-                    continue;
-                };
-                let Some(protected) = protected.get(id.as_str()) else {
-                    continue;
-                };
-                let tags = instance.tags.unwrap_or_default();
-                let fenced = tags.iter().any(|tag| tag.key() == Some(FENCE_TAG));
-                let work = match self.workers {
-                    Workers::Protection if *protected => Work::Busy,
-                    Workers::Protection | Workers::Stateless => Work::Idle,
-                };
-                let detail = Detail {
-                    launched_at: timestamp(at),
-                    fenced,
-                    ready: None,
-                    work,
-                    notice: None,
-                };
-                details.insert(InstanceId::new(&id), detail);
-            }
-            next = page.next_token.filter(|token| !token.is_empty());
-            if next.is_none() {
-                return Ok(details);
-            }
+        let protected: BTreeMap<&InstanceId, bool> = members
+            .iter()
+            .map(|member| (&member.id, member.protected))
+            .collect();
+        let mut described = self.described().await?;
+        described.retain(|one| protected.contains_key(&one.id));
+        let mut reports = self.reports(&described).await;
+        let now = self.shared.region.now();
+        let mut known = BTreeMap::new();
+        let mut details = BTreeMap::new();
+        for one in described {
+            let fence = one.fence.as_deref();
+            let worker = Known {
+                fence: fence.and_then(|tag| self.workers.read_fence(tag)),
+                report: reports.remove(&one.id),
+                protected: protected[&one.id],
+            };
+            let (fenced, work) = self.workers.judge(worker.signs(), now);
+            let notices = self.notices.as_ref();
+            let detail = Detail {
+                launched_at: one.launched_at,
+                fenced,
+                work,
+                notice: notices.and_then(|notices| notices.of(&one.id, now)),
+            };
+            details.insert(one.id.clone(), detail);
+            known.insert(one.id, worker);
         }
+        *self.known.borrow_mut() = known;
+        Ok(details)
     }
 
-    async fn fence(&self, instance: &InstanceId) -> Result<Work, FleetError> {
-        self.shared
-            .budget
-            .take(clock::now(), &[(Bucket::CreateTags, 1)])?;
-        let tag = aws_sdk_ec2::types::Tag::builder()
-            .key(FENCE_TAG)
-            .value(clock::now().to_string())
-            .build();
-        let call = self.shared.clients.ec2.create_tags();
-        let done = call.resources(instance.as_str()).tags(tag).send().await;
-        done.map_err(|error| fleet_error(Call::Changes, &error))?;
-        Ok(match self.workers {
-            Workers::Stateless => Work::Idle,
-            // It may have taken a job just before it could see the tag, and
-            // protect itself a moment from now: the next listing tells.
-            Workers::Protection => Work::Unknown,
-        })
+    /// Sets a fence, or finds that there is one.
+    async fn fence(&self, epoch: Epoch, instance: &InstanceId) -> Result<Work, FleetError> {
+        let region = &self.shared.region;
+        let known = self.known.borrow().get(instance).cloned();
+        let mut worker = known.unwrap_or_default();
+        // It was set in an earlier cycle, and its worker is still at work; or now.
+        let fence = if let Some(fence) = worker.fence.take() {
+            fence
+        } else {
+            let fence = Fence::new(epoch, region.now());
+            region.tag(instance, TAG_FENCE, fence.as_str()).await?;
+            worker.report = None;
+            fence
+        };
+        worker.fence = Some(fence.clone());
+        self.remember(instance, &worker);
+        if let Some(answered) = self.workers.fence(instance, &fence).await? {
+            worker.report = Some(answered);
+        }
+        let (_, work) = self.workers.judge(worker.signs(), region.now());
+        Ok(work)
     }
 
     async fn unfence(&self, instance: &InstanceId) -> Result<(), FleetError> {
-        self.shared
-            .budget
-            .take(clock::now(), &[(Bucket::DeleteTags, 1)])?;
-        let tag = aws_sdk_ec2::types::Tag::builder().key(FENCE_TAG).build();
-        let call = self.shared.clients.ec2.delete_tags();
-        let done = call.resources(instance.as_str()).tags(tag).send().await;
-        done.map(|_| ())
-            .map_err(|error| fleet_error(Call::Changes, &error))
+        self.shared.region.untag(instance, TAG_FENCE).await?;
+        if let Some(known) = self.known.borrow_mut().get_mut(instance) {
+            known.fence = None;
+        }
+        self.workers.unfence(instance).await
+    }
+}
+
+/// An instance as EC2 describes it.
+#[derive(Clone, Debug)]
+struct Described {
+    id: InstanceId,
+    launched_at: Timestamp,
+    /// The value of the tag that holds its fence.
+    fence: Option<String>,
+    /// The value of the tag in which its worker says what it is doing.
+    work: Option<String>,
+}
+
+impl Described {
+    fn of(instance: aws_sdk_ec2::types::Instance) -> Option<Self> {
+        let tags = instance.tags.unwrap_or_default();
+        let tag = |key: &str| {
+            let found = tags.iter().find(|tag| tag.key() == Some(key));
+            found.and_then(|tag| tag.value.clone())
+        };
+        Some(Self {
+            id: InstanceId::new(&instance.instance_id?),
+            launched_at: timestamp(instance.launch_time?),
+            fence: tag(TAG_FENCE),
+            work: tag(TAG_WORK),
+        })
     }
 }
 

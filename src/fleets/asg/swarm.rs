@@ -283,7 +283,6 @@ impl GroupCalls for &Model {
             let detail = Detail {
                 launched_at: *launched_at,
                 fenced,
-                ready: None,
                 work: Work::Idle,
                 notice: None,
             };
@@ -292,7 +291,7 @@ impl GroupCalls for &Model {
         Ok(members.iter().filter_map(detail).collect())
     }
 
-    async fn fence(&self, instance: &InstanceId) -> Result<Work, FleetError> {
+    async fn fence(&self, _epoch: Epoch, instance: &InstanceId) -> Result<Work, FleetError> {
         let instance = instance.clone();
         self.change(|world| {
             world.fenced.insert(instance);
@@ -429,7 +428,6 @@ impl<'a> Daemon<'a> {
             min: spec.limits.min,
             max: spec.limits.max,
             patience: spec.limits.listing_patience,
-            protected_is_busy: false,
         };
         Self {
             model,

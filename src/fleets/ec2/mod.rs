@@ -14,7 +14,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_sdk_ec2::types::Tag;
 use tracing::warn;
 
 use windlass_policies::model::{
@@ -25,7 +24,7 @@ use windlass_policies::spec::FleetSpec;
 use windlass_policies::units::Timestamp;
 
 use super::Opening;
-use super::workers::{Fence, Report, TAG_FENCE, TAG_WORK, Workers, judge};
+use super::workers::{Fence, Report, Signs, TAG_FENCE, TAG_WORK, Workers};
 use crate::aws::budget::Bucket;
 use crate::aws::errors::{Call, fleet_error};
 use crate::aws::notices::Notices;
@@ -84,8 +83,7 @@ impl Ec2Fleet {
     /// The fleet of `spec` in the region that all share. It is nudged when EC2
     /// announces something of one of its instances.
     pub fn open(spec: &FleetSpec, settings: &Ec2Settings, aws: &Aws, opening: Opening<'_>) -> Self {
-        let notices = settings.notices_queue_url.as_deref();
-        let notices = notices.map(|url| aws.notices(url));
+        let notices = aws.notices(settings.notices_queue_url.as_deref(), opening.mode);
         let fleet = Self::new(spec, settings, Rc::clone(&aws.region), notices, opening);
         if let Some(notices) = &fleet.notices {
             let known = Rc::downgrade(&fleet.known);
@@ -111,7 +109,7 @@ impl Ec2Fleet {
             settings: settings.clone(),
             tick: (spec.interval / 4).min(TICK_MAX),
             region,
-            workers: Workers::new(&spec.name, &settings.workers),
+            workers: Workers::new(&spec.name, &settings.workers, opening.mode),
             notices,
             clock: SystemClock::new(opening.latest),
             known: Rc::default(),
@@ -184,8 +182,12 @@ impl Ec2Fleet {
             State::Running if ready => Phase::Ready,
             State::Pending | State::Running => Phase::Booting,
         };
-        let silent = self.workers.is_silent();
-        let (fenced, work) = judge(known.fence.as_ref(), known.report.as_ref(), silent);
+        let signs = Signs {
+            fence: known.fence.as_ref(),
+            report: known.report.as_ref(),
+            protected: false,
+        };
+        let (fenced, work) = self.workers.judge(signs, now);
         Instance {
             id: one.id.clone(),
             offering: self.offering_of(one),
@@ -290,18 +292,19 @@ impl Ec2Fleet {
         if let Some(answered) = self.workers.fence(instance, &fence).await? {
             report = Some(answered);
         }
-        let silent = self.workers.is_silent();
-        let (_, work) = judge(Some(&fence), report.as_ref(), silent);
+        let signs = Signs {
+            fence: Some(&fence),
+            report: report.as_ref(),
+            protected: false,
+        };
+        let (_, work) = self.workers.judge(signs, self.region.now());
         Ok(Outcome::Fenced { work })
     }
 
     async fn tag_fence(&self, epoch: Epoch, instance: &InstanceId) -> Result<Fence, FleetError> {
         let fence = Fence::new(epoch, self.region.now());
-        let tag = Tag::builder().key(TAG_FENCE).value(fence.as_str()).build();
-        self.take(&[(Bucket::CreateTags, 1)])?;
-        let call = self.region.ec2().create_tags().resources(instance.as_str());
-        let answer = call.tags(tag).send().await;
-        answer.map_err(|error| self.failed(instance, fleet_error(Call::Changes, &error)))?;
+        let tagged = self.region.tag(instance, TAG_FENCE, fence.as_str()).await;
+        tagged.map_err(|error| self.failed(instance, error))?;
         if let Some(known) = self.known.borrow_mut().get_mut(instance) {
             known.fence = Some(fence.clone());
             known.report = None;
@@ -311,12 +314,8 @@ impl Ec2Fleet {
 
     async fn unfence(&self, instance: &InstanceId) -> Result<Outcome, FleetError> {
         self.known_of(instance)?;
-        // Without a value the tag goes whatever it says.
-        let tag = Tag::builder().key(TAG_FENCE).build();
-        self.take(&[(Bucket::DeleteTags, 1)])?;
-        let call = self.region.ec2().delete_tags().resources(instance.as_str());
-        let answer = call.tags(tag).send().await;
-        answer.map_err(|error| self.failed(instance, fleet_error(Call::Changes, &error)))?;
+        let untagged = self.region.untag(instance, TAG_FENCE).await;
+        untagged.map_err(|error| self.failed(instance, error))?;
         if let Some(known) = self.known.borrow_mut().get_mut(instance) {
             known.fence = None;
         }

@@ -10,6 +10,7 @@ use aws_sdk_ec2::types::CreateFleetError;
 use tokio::sync::Notify;
 
 use windlass_policies::model::Work;
+use windlass_policies::reconcile::Mode;
 
 use super::launch::nothing_granted;
 use super::*;
@@ -96,6 +97,7 @@ fn fleet_of(region: &Rc<Region>, ec2: &str, epoch: u64) -> Ec2Fleet {
         latest: Some(Timestamp::from_secs(NOW_SECS)),
         shared: &shared,
         nudge: &Arc::new(Notify::new()),
+        mode: Mode::Act,
     };
     Ec2Fleet::new(&fleet.spec, settings, Rc::clone(region), None, opening)
 }

@@ -36,6 +36,7 @@ use windlass_policies::model::{
     Action, Epoch, FleetError, Instance, InstanceId, LaunchToken, Listing, Outcome, Phase, Work,
 };
 use windlass_policies::ports::{Clock, FleetProvider};
+use windlass_policies::reconcile::Mode;
 use windlass_policies::spec::FleetSpec;
 use windlass_policies::units::Timestamp;
 
@@ -84,6 +85,7 @@ pub struct ProcessFleet {
     root: PathBuf,
     store: String,
     epoch: Cell<Epoch>,
+    mode: Mode,
     boot: String,
     clock: SystemClock,
     state: State,
@@ -213,8 +215,11 @@ impl ProcessFleet {
                 own: own.epoch,
             });
         }
-        // From here on whoever had it before is refused.
-        state.set_master(&own)?;
+        match opening.mode {
+            // From here on whoever had it before is refused.
+            Mode::Act => state.set_master(&own)?,
+            Mode::Rehearse => {}
+        }
         drop(held);
         let fleet = Rc::new(Self {
             name: spec.name.clone(),
@@ -223,6 +228,7 @@ impl ProcessFleet {
             root,
             store: own.store,
             epoch: Cell::new(own.epoch),
+            mode: opening.mode,
             boot,
             clock: SystemClock::new(opening.latest),
             state,
@@ -261,8 +267,13 @@ impl ProcessFleet {
         self.refuse_stale(self.epoch.get())?;
         let now = self.clock.now();
         let seen = self.survey(now)?;
-        self.end_overdue(&seen, now)?;
-        self.tidy(&seen, now)?;
+        match self.mode {
+            Mode::Act => {
+                self.end_overdue(&seen, now)?;
+                self.tidy(&seen, now)?;
+            }
+            Mode::Rehearse => {}
+        }
         Ok(seen)
     }
 
@@ -279,7 +290,7 @@ impl ProcessFleet {
         if master.store != self.store || epoch < master.epoch {
             return Err(Trouble::Stale);
         }
-        if epoch > master.epoch {
+        if epoch > master.epoch && self.mode == Mode::Act {
             self.state.set_master(&Master { epoch, ..master })?;
         }
         self.epoch.set(epoch);
@@ -343,7 +354,7 @@ impl ProcessFleet {
             processes.extend(main.filter(|main| !processes.contains(main)));
             if processes.is_empty() {
                 self.settle_end(&mut worker, now)?;
-            } else if main.is_none() && worker.stopped_at.is_none() {
+            } else if main.is_none() && worker.stopped_at.is_none() && self.mode == Mode::Act {
                 // The worker has ended and left others behind.
                 self.stop(&worker, &processes, now)?;
                 worker.stopped_at = Some(now);

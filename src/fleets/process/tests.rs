@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tempfile::TempDir;
 use tokio::task::LocalSet;
 use windlass_policies::fields::Document;
+use windlass_policies::reconcile::Mode;
 use windlass_policies::spec;
 use windlass_policies::units::MicroUsdPerHour;
 
@@ -42,6 +43,17 @@ impl Place {
         script: &str,
         change: impl FnOnce(&mut ProcessSettings),
     ) -> Result<Rc<ProcessFleet>, ProcessError> {
+        self.open_in(Mode::Act, store, epoch, script, change).await
+    }
+
+    async fn open_in(
+        &self,
+        mode: Mode,
+        store: &str,
+        epoch: u64,
+        script: &str,
+        change: impl FnOnce(&mut ProcessSettings),
+    ) -> Result<Rc<ProcessFleet>, ProcessError> {
         let mut settings = ProcessSettings {
             command: ["sh", "-c", script].map(str::to_owned).to_vec(),
             environment: BTreeMap::new(),
@@ -55,6 +67,7 @@ impl Place {
         };
         change(&mut settings);
         let opening = Opening {
+            mode,
             store_path: &self.store(),
             store_id: store,
             epoch: Epoch(epoch),
@@ -486,5 +499,30 @@ fn folders_of_ended_workers_are_kept_for_a_while_and_not_for_ever() {
             how.iter().all(|how| how.as_deref() == Some("exit code 3")),
             "{how:?}"
         );
+    });
+}
+
+#[test]
+fn a_rehearsal_takes_nothing_over_and_ends_nobody() {
+    block_on(async {
+        let place = Place::new();
+        let acting = place.open("s", 1, IDLE, |_| {}).await.expect("opened");
+        let ids = launched(&acting, "t", 1).await;
+        // It was to end, and has had its time.
+        acting
+            .state
+            .set_stopped(ids[0].as_str(), Timestamp::EPOCH)
+            .expect("written");
+        let watching = place.open_in(Mode::Rehearse, "s", 2, IDLE, |_| {}).await;
+        let watching = watching.expect("opened");
+        // A process that is killed is there for a moment longer, so one look
+        // would not tell.
+        for _ in 0..20 {
+            let listing = watching.list("jobs").await.expect("a listing");
+            assert_eq!(listing.instances.len(), 1);
+            assert!(!place.running().is_empty(), "nobody was ended");
+        }
+        // Whoever had it before has it still, and ends it.
+        listed(&acting, |_| place.running().is_empty()).await;
     });
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use aws_sdk_cloudwatch::Client;
 use aws_sdk_cloudwatch::primitives::DateTime;
 use aws_sdk_cloudwatch::types::ScanBy;
+use futures_util::future::join_all;
 use tokio::sync::oneshot;
 use windlass_policies::model::FleetError;
 use windlass_policies::signal::{Absence, Reading, Sample};
@@ -17,7 +18,7 @@ use windlass_policies::units::Timestamp;
 use super::CloudWatchSpec;
 use super::query::{Answer, Call, calls};
 use crate::aws::errors::{self, fleet_error};
-use crate::sources::{gather, unreachable_because, unusable};
+use crate::sources::{unreachable_because, unusable};
 
 /// How long others may join a call. The fleets of a daemon start their cycles
 /// together; a fiftieth of a second is enough for thousands of them.
@@ -109,7 +110,7 @@ impl CloudWatch {
                 }
             }
         });
-        gather::all(answered).await;
+        join_all(answered).await;
     }
 
     fn reading(

@@ -162,7 +162,7 @@ fn what_is_asked_in_one_tick_goes_into_one_call() {
         let (cloudwatch, asked) = serve(vec![page(&["q0", "q1"], 7.0, "Complete", None)]).await;
         let names = ["a", "b", "a"].map(CloudWatchSpec::oldest_message);
         let reads = names.iter().map(|spec| cloudwatch.read(spec, AGE, NOW));
-        let readings = gather::all(reads).await;
+        let readings = futures_util::future::join_all(reads).await;
         for reading in &readings {
             assert_eq!(value(reading), Some((7.0, Completeness::Complete)));
         }

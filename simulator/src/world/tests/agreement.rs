@@ -1,5 +1,6 @@
 //! The world agrees with the plain event loop in every number.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -95,10 +96,17 @@ impl Script {
         self.repeat_after.map(|more| last + more)
     }
 
+    fn columns(&self) -> JobColumns {
+        let services = self.jobs.iter().map(|(_, service)| *service).collect();
+        JobColumns::new(self.arrivals(), services).expect("sorted by construction")
+    }
+
     /// With the slower queue if `slow`.
     fn world(&self, keep: Keep, slow: bool) -> World {
-        let services = self.jobs.iter().map(|(_, service)| *service).collect();
-        let jobs = JobColumns::new(self.arrivals(), services).expect("sorted by construction");
+        self.world_of(self.columns(), keep, slow)
+    }
+
+    fn world_of(&self, jobs: JobColumns, keep: Keep, slow: bool) -> World {
         let spec = WorldSpec {
             fleet: FLEET.to_owned(),
             begins_at: Timestamp::EPOCH,
@@ -461,19 +469,62 @@ fn compare(script: &Script, keep: Keep, slow: bool) {
     }
 }
 
+/// Jobs that are fed piece by piece, as late as they may be.
+struct Pieces(VecDeque<Arc<JobColumns>>, u64);
+
+impl Pieces {
+    /// None at all, or pieces of `sizes` jobs, again and again.
+    fn of(script: &Script, sizes: &[usize]) -> Self {
+        let all = script.columns();
+        let (mut arrivals, mut services) = (all.arrivals(), all.services());
+        let mut pieces = VecDeque::new();
+        for size in sizes.iter().cycle() {
+            let size = (*size).min(arrivals.len());
+            let (first, second) = (arrivals.split_at(size), services.split_at(size));
+            let piece = JobColumns::new(first.0.to_vec(), second.0.to_vec());
+            pieces.push_back(Arc::new(piece.expect("a part of what is sorted")));
+            (arrivals, services) = (first.1, second.1);
+            if arrivals.is_empty() {
+                break;
+            }
+        }
+        Self(pieces, 0)
+    }
+
+    fn feed(&mut self, world: &mut World, horizon: u64) {
+        while self.1 < horizon
+            && let Some(piece) = self.0.pop_front()
+        {
+            self.1 = piece.arrivals().last().copied().unwrap_or(self.1);
+            world.feed(piece).expect("in order");
+        }
+    }
+}
+
 /// The same with many more horizons in between, which must change nothing.
 fn run(script: &Script, cuts: &[u64], slow: bool) -> (World, Vec<Snapshot>) {
-    let mut world = script.world(Keep::EveryWait, slow);
+    let world = script.world(Keep::EveryWait, slow);
+    run_in(world, script, cuts, &mut Pieces(VecDeque::new(), 0))
+}
+
+fn run_in(
+    mut world: World,
+    script: &Script,
+    cuts: &[u64],
+    pieces: &mut Pieces,
+) -> (World, Vec<Snapshot>) {
     let (mut now, mut serial) = (0, 0);
     let mut seen = Vec::new();
     let mut cuts = cuts.iter().cycle();
     for (gap, steps) in &script.ticks {
         for past in 0..=*gap {
             for _ in 0..cuts.next().copied().unwrap_or(0) {
+                pieces.feed(&mut world, now + past);
                 world.advance(Timestamp::from_micros(now + past));
             }
         }
         now += gap;
+        pieces.feed(&mut world, now);
         world.advance(Timestamp::from_micros(now));
         seen.push(world.snapshot());
         for step in steps {
@@ -535,6 +586,26 @@ proptest! {
             alive.iter().map(|id| world.worker(id)).collect::<Vec<_>>()
         };
         prop_assert_eq!(each(&fast), each(&slow));
+    }
+
+    #[test]
+    fn jobs_fed_in_pieces_give_what_all_at_once_give(
+        mut script in scripts(),
+        cuts in prop::collection::vec(0..3_u64, 1..20),
+        sizes in prop::collection::vec(1..5_usize, 1..9),
+        slow: bool,
+    ) {
+        script.repeat_after = None;
+        for keep in [Keep::EveryWait, Keep::Histogram, Keep::Sums] {
+            let mut none = Pieces(VecDeque::new(), 0);
+            let (whole, seen_whole) = run_in(script.world(keep, slow), &script, &[], &mut none);
+            let empty = script.world_of(JobColumns::default(), keep, slow);
+            let mut pieces = Pieces::of(&script, &sizes);
+            let (fed, seen_fed) = run_in(empty, &script, &cuts, &mut pieces);
+            prop_assert_eq!(seen_whole, seen_fed);
+            prop_assert_eq!(whole.summary(), fed.summary());
+            prop_assert_eq!(listing(&whole), listing(&fed));
+        }
     }
 
     #[test]
