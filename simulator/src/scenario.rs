@@ -448,6 +448,10 @@ impl Scenario {
         let TraceFile::Path(path) = &self.trace else {
             return Ok(Choice::Short);
         };
+        // Not even to look at: what a pipe gave is gone.
+        if path.exists() && !path.is_file() {
+            return Ok(Choice::Whole("it can be read only once"));
+        }
         if !self.classes.is_empty() {
             return Ok(Choice::Whole("its jobs have classes"));
         }

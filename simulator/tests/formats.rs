@@ -90,6 +90,10 @@ fn every_jobs() -> Vec<(&'static str, Vec<u8>)> {
     let csv = rows("arrival_s,service_s,class\n", |(at, service, class)| {
         format!("{at},{},{class}", secs(service))
     });
+    let quoted = rows(
+        "\"arrival_s\",\"service_s\",\"class\"\n",
+        |(at, service, class)| format!("{at},\"{}\",\"{class}\"", secs(service)),
+    );
     let swf = rows(
         "; Version: 2.2\n;UnixStartTime: 1782864000\n",
         |(at, service, class)| {
@@ -127,6 +131,7 @@ fn every_jobs() -> Vec<(&'static str, Vec<u8>)> {
             "windows.jobs.csv",
             format!("\u{feff}{}", csv.trim_end().replace('\n', "\r\n")).into_bytes(),
         ),
+        ("quoted.jobs.csv", quoted.into_bytes()),
         ("a.jobs.csv", csv.into_bytes()),
         ("a.swf", swf.clone().into_bytes()),
         ("a.swf.gz", zip(&swf)),

@@ -93,11 +93,26 @@ fn what_is_something_else_says_what() {
             "text in UTF-16; write it as UTF-8",
         ),
         (
+            "a.csv.gz",
+            &zip(&zip(b"t_s,count\n0,1\n10,1\n")),
+            "packed with gzip twice; unpack it once",
+        ),
+        (
             "a",
             b"SQLite format 3\0\x10\0",
             "`windlass trace convert STORE.db",
         ),
-        ("a.csv", b"\"t_s\",\"count\"\n", "is no header of a trace"),
+        ("a.csv", b"\"t_s,count\"\n", "is no header of a trace"),
+        (
+            "a.csv",
+            b"arrival_s,service_s,class\n0,1,\"a,b\"\n",
+            "4 found in `0,1,\\\"a,b\\\"`: fields in quotes can hold neither commas",
+        ),
+        (
+            "a.csv",
+            b"arrival_s,service_s,class\n0,1,\"a\"\"b\"\n",
+            "a.csv:2: class `\\\"a\\\"\\\"b\\\"`: fields in quotes",
+        ),
         ("a.csv", b"t_s;count\n0;1\n", "`t_s;count` is no header"),
         ("a.csv", b"<html>\n", "`<html>` is no header"),
         (

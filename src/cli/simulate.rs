@@ -17,7 +17,7 @@ use windlass_simulator::workload::Workload;
 use windlass_simulator::workload::flow::{Choice, HELD_JOBS_MAX};
 
 use super::Failure;
-use super::trace::{read_trace, tell_skipped};
+use super::trace::{STANDARD_INPUT, read_trace, tell_skipped};
 use crate::exit::Exit;
 use crate::simulation::{self, Candidate, FileFormat, Finished, Out, Simulation, SimulationError};
 
@@ -119,7 +119,9 @@ impl Simulate {
     pub(super) fn obey(&self, out: &mut dyn Write) -> Result<Exit, Failure> {
         let mut scenario = Scenario::open(&self.scenario)?;
         let candidates = self.candidates()?;
-        if let Some(path) = &self.trace {
+        if self.reads_standard_input() {
+            scenario.trace = TraceFile::Path(PathBuf::from("standard input"));
+        } else if let Some(path) = &self.trace {
             scenario.trace = TraceFile::Path(path.clone());
         }
         if let Some(seed) = self.seed {
@@ -158,7 +160,7 @@ impl Simulate {
         let pictures = self.out.is_some() || self.format == ResultFormat::Html;
         let choice = if self.exact || pictures {
             Choice::Short
-        } else if is_standard_input(&scenario.trace) {
+        } else if self.reads_standard_input() {
             Choice::Whole("standard input can be read only once")
         } else {
             scenario.choose_flow()?
@@ -179,8 +181,8 @@ impl Simulate {
                 tell_skipped(&skipped)?;
                 (cut, None)
             }
-            Choice::Short => (whole(scenario)?, None),
-            Choice::Whole(why) => (whole(scenario)?, Some(why)),
+            Choice::Short => (self.whole(scenario)?, None),
+            Choice::Whole(why) => (self.whole(scenario)?, Some(why)),
         };
         let jobs = u64::try_from(workload.jobs.len()).unwrap_or(u64::MAX);
         if let Some(why) = why.filter(|_| jobs > HELD_JOBS_MAX) {
@@ -199,6 +201,27 @@ impl Simulate {
             report: pictures,
         };
         Ok(simulation::run(simulation, candidates)?)
+    }
+
+    /// The load with all its jobs in memory.
+    fn whole(&self, scenario: &mut Scenario) -> Result<Workload, Failure> {
+        let trace = if self.reads_standard_input() {
+            read_trace(Path::new(STANDARD_INPUT), &scenario.read_options())?
+        } else {
+            scenario.read_trace()?
+        };
+        let class_traces = scenario.read_class_traces()?;
+        for read in std::iter::once(&trace).chain(class_traces.iter().flatten()) {
+            tell_skipped(read.skipped())?;
+        }
+        if matches!(trace.kind(), TraceKind::Jobs { .. }) {
+            leave_service_aside(scenario, trace.name())?;
+        }
+        Ok(scenario.build_workload_of(&trace, &class_traces)?)
+    }
+
+    fn reads_standard_input(&self) -> bool {
+        self.trace.as_deref() == Some(Path::new(STANDARD_INPUT))
     }
 
     /// The policies to try: those named, or all presets.
@@ -257,28 +280,6 @@ fn open_candidate(file: &str) -> Result<Candidate, Failure> {
         policies,
         signals,
     })
-}
-
-/// The load with all its jobs in memory.
-fn whole(scenario: &mut Scenario) -> Result<Workload, Failure> {
-    let trace = match &scenario.trace {
-        TraceFile::Path(path) if is_standard_input(&scenario.trace) => {
-            read_trace(path, &scenario.read_options())?
-        }
-        TraceFile::Path(_) | TraceFile::Embedded(_) => scenario.read_trace()?,
-    };
-    let class_traces = scenario.read_class_traces()?;
-    for read in std::iter::once(&trace).chain(class_traces.iter().flatten()) {
-        tell_skipped(read.skipped())?;
-    }
-    if matches!(trace.kind(), TraceKind::Jobs { .. }) {
-        leave_service_aside(scenario, trace.name())?;
-    }
-    Ok(scenario.build_workload_of(&trace, &class_traces)?)
-}
-
-fn is_standard_input(trace: &TraceFile) -> bool {
-    matches!(trace, TraceFile::Path(path) if path == Path::new("-"))
 }
 
 /// A trace of jobs says itself how long they take: the scenario's service

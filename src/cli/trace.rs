@@ -152,9 +152,12 @@ impl Input {
     }
 }
 
+/// What stands for standard input.
+pub(super) const STANDARD_INPUT: &str = "-";
+
 /// Reads the trace in a file, or that of standard input for `-`.
 pub(super) fn read_trace(path: &Path, options: &ReadOptions) -> Result<Trace, TraceError> {
-    if path == Path::new("-") {
+    if path == Path::new(STANDARD_INPUT) {
         return trace::read_bytes_with("standard input", io::stdin().lock(), options);
     }
     trace::read_with(path, options)

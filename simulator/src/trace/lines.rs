@@ -26,7 +26,8 @@ const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 const PASSED_OVER_BYTES_MAX: u64 = 1 << 28;
 
 /// How files begin that hold something else, what that is, and what to do.
-const FOREIGN: [(&[u8], &str, &str); 7] = [
+const FOREIGN: [(&[u8], &str, &str); 8] = [
+    (&GZIP_MAGIC, "packed with gzip twice", "unpack it once"),
     (b"\x28\xb5\x2f\xfd", "packed with zstd", REPACK),
     (b"\xfd7zXZ\0", "packed with xz", REPACK),
     (b"BZh", "packed with bzip2", REPACK),

@@ -8,7 +8,8 @@
 //! - **comma-separated values**, `.csv`, or what looks like nothing else. With the
 //!   header `t_s,count`: a regular grid from 0, with `count` arrivals in
 //!   `[t_s, t_s + step)`. With the header `arrival_s,service_s` or
-//!   `arrival_s,service_s,class`: jobs, sorted by arrival;
+//!   `arrival_s,service_s,class`: jobs, sorted by arrival. Fields may stand in
+//!   quotes, if they hold neither commas nor quotes;
 //! - the **Standard Workload Format** of the Parallel Workloads Archive, `.swf`:
 //!   submit time (field 2) is the arrival, run time (field 4) the service,
 //!   processors (field 5, or 8 where 5 is unknown) the class. Records without
