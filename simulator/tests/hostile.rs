@@ -5,13 +5,15 @@
 
 use std::fs;
 use std::io::{self, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use windlass_simulator::scenario::{Scenario, TraceFile};
 use windlass_simulator::trace::{
     ReadOptions, Trace, TraceError, read, read_bytes, read_bytes_with,
 };
+use windlass_simulator::workload::flow::Choice;
 
 fn zip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
@@ -375,6 +377,15 @@ fn what_is_no_file_is_refused() {
         fs::write(&path, text).expect("written");
         assert_eq!(read(&path).expect(text).arrivals(), jobs, "{text}");
     }
+}
+
+#[test]
+fn what_can_be_read_only_once_is_not_looked_at_first() {
+    let text = "[workload]\ntrace = \"/dev/null\"\n[cloud]\nboot = { distribution = \"constant\", value = \"60s\" }\nusd_per_hour = 0.17\n[fleet]\nmax = 50\n";
+    let place = |name: &str| TraceFile::Path(PathBuf::from(name));
+    let scenario = Scenario::parse("s", text, place).expect("sound");
+    let choice = scenario.choose_flow().expect("it is not read yet");
+    assert!(matches!(choice, Choice::Whole(_)), "{choice:?}");
 }
 
 fn skipping(name: &str, text: &str, skip_bad: u64) -> Result<Trace, String> {
