@@ -90,6 +90,8 @@ pub struct Scenario {
     pub warm_pool: Option<WarmPoolSpec>,
     /// Kinds of jobs.
     pub classes: Vec<ClassSpec>,
+    /// How many malformed lines of each trace are passed over.
+    pub skip_bad: u64,
     /// How sessions that share an instance slow one another down; without it an
     /// instance works on its jobs one in each slot.
     pub sharing: Option<LatencyCurve>,
@@ -254,6 +256,7 @@ impl Scenario {
             Some(Self {
                 name: name.to_owned(),
                 trace: place(&work.trace),
+                skip_bad: work.skip_bad,
                 begins_at: work.begins_at,
                 workload: work.spec,
                 cloud: cloud.plain,
@@ -292,9 +295,17 @@ impl Scenario {
         self.read_one(&self.trace)
     }
 
+    /// How its traces are to be read.
+    pub fn read_options(&self) -> ReadOptions {
+        ReadOptions {
+            skip_bad: self.skip_bad,
+            ..ReadOptions::default()
+        }
+    }
+
     fn read_one(&self, file: &TraceFile) -> Result<Trace, ScenarioError> {
         let read = match file {
-            TraceFile::Path(path) => trace::read(path),
+            TraceFile::Path(path) => trace::read_with(path, &self.read_options()),
             TraceFile::Embedded(name) => {
                 trace::read_bytes(name, embedded::open(name).unwrap_or_default())
             }
@@ -305,18 +316,37 @@ impl Scenario {
         })
     }
 
+    /// Reads the traces that classes have of their own: one place for each class.
+    ///
+    /// # Errors
+    /// [`ScenarioError::Trace`].
+    pub fn read_class_traces(&self) -> Result<Vec<Option<Trace>>, ScenarioError> {
+        let own = |class: &ClassSpec| class.trace.as_ref().map(|file| self.read_one(file));
+        self.classes
+            .iter()
+            .map(|class| own(class).transpose())
+            .collect()
+    }
+
     /// Turns the trace, and those of the classes, into jobs.
     ///
     /// # Errors
     /// [`ScenarioError::Workload`], or [`ScenarioError::Trace`] for a class.
     pub fn build_workload(&self, trace: &Trace) -> Result<Workload, ScenarioError> {
-        let own = |class: &ClassSpec| class.trace.as_ref().map(|file| self.read_one(file));
-        let traces: Vec<Option<Trace>> = self
-            .classes
-            .iter()
-            .map(|class| own(class).transpose())
-            .collect::<Result<_, _>>()?;
-        let classes = self.classes.iter().zip(&traces);
+        self.build_workload_of(trace, &self.read_class_traces()?)
+    }
+
+    /// The same of traces that are read already: that of the scenario, and
+    /// those of [`Scenario::read_class_traces`].
+    ///
+    /// # Errors
+    /// [`ScenarioError::Workload`].
+    pub fn build_workload_of(
+        &self,
+        trace: &Trace,
+        class_traces: &[Option<Trace>],
+    ) -> Result<Workload, ScenarioError> {
+        let classes = self.classes.iter().zip(class_traces);
         let classes: Vec<ClassWork<'_>> = classes
             .map(|(class, trace)| ClassWork {
                 name: &class.name,
@@ -418,22 +448,28 @@ impl Scenario {
         let TraceFile::Path(path) = &self.trace else {
             return Ok(Choice::Short);
         };
+        // Not even to look at: what a pipe gave is gone.
+        if path.exists() && !path.is_file() {
+            return Ok(Choice::Whole("it can be read only once"));
+        }
         if !self.classes.is_empty() {
             return Ok(Choice::Whole("its jobs have classes"));
         }
         if self.sharing.is_some() {
             return Ok(Choice::Whole("its sessions share their servers"));
         }
-        let (spec, seed) = (&self.workload, self.seed);
-        let chosen = match Flow::of_jobs(path, &ReadOptions::default(), spec, seed) {
+        let (spec, seed, options) = (&self.workload, self.seed, self.read_options());
+        let chosen = match Flow::of_jobs(path, &options, spec, seed) {
             // Rates are short; only the jobs that come of them may be many.
-            Ok(Choice::Whole(why)) => match trace::read(path).map_err(FlowError::from) {
-                Ok(rates) if matches!(rates.kind(), TraceKind::Rate { .. }) => {
-                    Flow::of_rates(&Arc::new(rates), spec, seed)
+            Ok(Choice::Whole(why)) => {
+                match trace::read_with(path, &options).map_err(FlowError::from) {
+                    Ok(rates) if matches!(rates.kind(), TraceKind::Rate { .. }) => {
+                        Flow::of_rates(&Arc::new(rates), spec, seed)
+                    }
+                    Ok(_) => Ok(Choice::Whole(why)),
+                    Err(error) => Err(error),
                 }
-                Ok(_) => Ok(Choice::Whole(why)),
-                Err(error) => Err(error),
-            },
+            }
             other => other,
         };
         chosen.map_err(|error| self.flow_error(error))
@@ -568,6 +604,7 @@ impl Scenario {
 
 struct Work {
     trace: String,
+    skip_bad: u64,
     begins_at: Timestamp,
     spec: WorkloadSpec,
     classes: Vec<ClassSpec>,
@@ -579,6 +616,7 @@ fn read_workload(fields: &mut Fields<'_>, place: &impl Fn(&str) -> TraceFile) ->
     if trace.as_ref().is_some_and(String::is_empty) {
         fields.problem("trace", "is empty; write the path of a trace");
     }
+    let skip_bad = fields.or("skip_bad", 0_u64);
     let begins_at = fields.or("begins_at", Timestamp::EPOCH);
     let start = fields.or("start", Duration::ZERO);
     let length = fields.optional::<Duration>("length");
@@ -603,6 +641,7 @@ fn read_workload(fields: &mut Fields<'_>, place: &impl Fn(&str) -> TraceFile) ->
         classes,
         sharing,
         trace: trace?,
+        skip_bad,
         begins_at,
         spec: WorkloadSpec {
             start_micros: micros_of(start),

@@ -17,6 +17,7 @@ use windlass_simulator::workload::Workload;
 use windlass_simulator::workload::flow::{Choice, HELD_JOBS_MAX};
 
 use super::Failure;
+use super::trace::{STANDARD_INPUT, read_trace, tell_skipped};
 use crate::exit::Exit;
 use crate::simulation::{self, Candidate, FileFormat, Finished, Out, Simulation, SimulationError};
 
@@ -50,9 +51,14 @@ pub(super) struct Simulate {
     #[arg(long = "policy", value_name = "FILE")]
     policies: Vec<String>,
 
-    /// A load to use instead of the scenario's
+    /// A load to use instead of the scenario's, in any format of `windlass trace`; - is standard input
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
+
+    /// Pass over so many malformed lines of each trace, and say so, before one is an error
+    /// [default: the scenario's workload.skip_bad]
+    #[arg(long, value_name = "N")]
+    skip_bad: Option<u64>,
 
     /// What the random numbers grow from [default: the scenario's]
     #[arg(long, value_name = "N")]
@@ -113,11 +119,16 @@ impl Simulate {
     pub(super) fn obey(&self, out: &mut dyn Write) -> Result<Exit, Failure> {
         let mut scenario = Scenario::open(&self.scenario)?;
         let candidates = self.candidates()?;
-        if let Some(path) = &self.trace {
+        if self.reads_standard_input() {
+            scenario.trace = TraceFile::Path(PathBuf::from("standard input"));
+        } else if let Some(path) = &self.trace {
             scenario.trace = TraceFile::Path(path.clone());
         }
         if let Some(seed) = self.seed {
             scenario.seed = seed;
+        }
+        if let Some(skip_bad) = self.skip_bad {
+            scenario.skip_bad = skip_bad;
         }
         if let Some(folder) = &self.out {
             make_folder(folder)?;
@@ -149,6 +160,8 @@ impl Simulate {
         let pictures = self.out.is_some() || self.format == ResultFormat::Html;
         let choice = if self.exact || pictures {
             Choice::Short
+        } else if self.reads_standard_input() {
+            Choice::Whole("standard input can be read only once")
         } else {
             scenario.choose_flow()?
         };
@@ -157,16 +170,19 @@ impl Simulate {
                 if flow.has_services() {
                     leave_service_aside(scenario, &scenario.trace_name())?;
                 }
-                let finished = simulation::flowing::run(scenario, &flow, candidates)?;
+                let (finished, skipped) = simulation::flowing::run(scenario, &flow, candidates)?;
+                tell_skipped(&skipped)?;
                 return Ok(finished);
             }
             Choice::Cut(flow) => {
                 leave_service_aside(scenario, &scenario.trace_name())?;
-                let cut = flow.collect().map_err(|error| scenario.flow_error(error))?;
+                let cut = flow.collect();
+                let (cut, skipped) = cut.map_err(|error| scenario.flow_error(error))?;
+                tell_skipped(&skipped)?;
                 (cut, None)
             }
-            Choice::Short => (whole(scenario)?, None),
-            Choice::Whole(why) => (whole(scenario)?, Some(why)),
+            Choice::Short => (self.whole(scenario)?, None),
+            Choice::Whole(why) => (self.whole(scenario)?, Some(why)),
         };
         let jobs = u64::try_from(workload.jobs.len()).unwrap_or(u64::MAX);
         if let Some(why) = why.filter(|_| jobs > HELD_JOBS_MAX) {
@@ -185,6 +201,27 @@ impl Simulate {
             report: pictures,
         };
         Ok(simulation::run(simulation, candidates)?)
+    }
+
+    /// The load with all its jobs in memory.
+    fn whole(&self, scenario: &mut Scenario) -> Result<Workload, Failure> {
+        let trace = if self.reads_standard_input() {
+            read_trace(Path::new(STANDARD_INPUT), &scenario.read_options())?
+        } else {
+            scenario.read_trace()?
+        };
+        let class_traces = scenario.read_class_traces()?;
+        for read in std::iter::once(&trace).chain(class_traces.iter().flatten()) {
+            tell_skipped(read.skipped())?;
+        }
+        if matches!(trace.kind(), TraceKind::Jobs { .. }) {
+            leave_service_aside(scenario, trace.name())?;
+        }
+        Ok(scenario.build_workload_of(&trace, &class_traces)?)
+    }
+
+    fn reads_standard_input(&self) -> bool {
+        self.trace.as_deref() == Some(Path::new(STANDARD_INPUT))
     }
 
     /// The policies to try: those named, or all presets.
@@ -243,15 +280,6 @@ fn open_candidate(file: &str) -> Result<Candidate, Failure> {
         policies,
         signals,
     })
-}
-
-/// The load with all its jobs in memory.
-fn whole(scenario: &mut Scenario) -> Result<Workload, Failure> {
-    let trace = scenario.read_trace()?;
-    if matches!(trace.kind(), TraceKind::Jobs { .. }) {
-        leave_service_aside(scenario, trace.name())?;
-    }
-    Ok(scenario.build_workload(&trace)?)
 }
 
 /// A trace of jobs says itself how long they take: the scenario's service

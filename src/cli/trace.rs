@@ -3,8 +3,8 @@
 mod picture;
 mod recorded;
 
-use std::fs;
-use std::io::{self, Write};
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -33,10 +33,12 @@ use crate::exit::Exit;
           *.swf                   the Standard Workload Format\n  \
           *.jsonl, *.ndjson       objects with arrival_s (or arrival, an RFC 3339 time), service_s\n                          \
                                   and class, or with t_s and count\n  \
+          *.parquet               columns of the same names\n  \
           *.json                  the output of `aws cloudwatch get-metric-data`, or of the\n                          \
                                   query_range of Prometheus\n  \
           *.log, *access_log*     access logs in the Common Log Format\n  \
           *.db                    a store of windlass: what production recorded (see --fleet)\n\n\
+        Where the name tells nothing the beginning does; - is standard input.\n\
         OUT ends in .rate.csv, .jobs.csv or .wtrace, perhaps followed by .gz.",
     after_long_help = "Examples:\n  \
         windlass trace inspect july.rate.csv.gz\n  \
@@ -63,7 +65,7 @@ enum Verb {
 /// Which trace is read, and how.
 #[derive(Debug, Args)]
 struct Input {
-    /// The trace
+    /// The trace, or - for standard input
     #[arg(value_name = "FILE")]
     file: PathBuf,
 
@@ -107,6 +109,8 @@ enum Format {
     Json,
     /// An access log.
     Log,
+    /// The columns of an Apache Parquet file.
+    Parquet,
     /// A store of windlass.
     Store,
 }
@@ -115,7 +119,10 @@ impl Input {
     fn read(&self) -> Result<Trace, Failure> {
         let stored = match self.from {
             Some(format) => format == Format::Store,
-            None => self.file.extension().is_some_and(|ending| ending == "db"),
+            None => {
+                let named = self.file.extension().is_some_and(|ending| ending == "db");
+                named || holds_store(&self.file)
+            }
         };
         if stored {
             return recorded::read(&self.file, self.fleet.as_deref(), &self.signal);
@@ -128,6 +135,7 @@ impl Input {
                 Format::Jsonl => Some(TraceFormat::JsonLines),
                 Format::Json => Some(TraceFormat::Json),
                 Format::Log => Some(TraceFormat::AccessLog),
+                Format::Parquet => Some(TraceFormat::Parquet),
                 Format::Store => None,
             }),
             skip_bad: self.skip_bad,
@@ -138,10 +146,33 @@ impl Input {
                 Values::PerStep
             },
         };
-        let trace = trace::read_with(&self.file, &options)?;
+        let trace = read_trace(&self.file, &options)?;
         tell_skipped(trace.skipped())?;
         Ok(trace)
     }
+}
+
+/// What stands for standard input.
+pub(super) const STANDARD_INPUT: &str = "-";
+
+/// Reads the trace in a file, or that of standard input for `-`.
+pub(super) fn read_trace(path: &Path, options: &ReadOptions) -> Result<Trace, TraceError> {
+    if path == Path::new(STANDARD_INPUT) {
+        return trace::read_bytes_with("standard input", io::stdin().lock(), options);
+    }
+    trace::read_with(path, options)
+}
+
+/// Whether the file begins as a store of windlass does.
+fn holds_store(path: &Path) -> bool {
+    const MAGIC: &[u8] = b"SQLite format 3\0";
+    let mut begins = Vec::new();
+    let regular = fs::metadata(path).is_ok_and(|about| about.is_file());
+    let read = regular.then(|| File::open(path).ok()).flatten();
+    read.is_some_and(|file| {
+        let read = file.take(MAGIC.len() as u64).read_to_end(&mut begins);
+        read.is_ok() && begins == MAGIC
+    })
 }
 
 /// Tells on standard error what was passed over.

@@ -14,6 +14,7 @@ use windlass_simulator::engine::Run;
 use windlass_simulator::queue::{HISTOGRAM_ERROR, JobColumns};
 use windlass_simulator::scenario::{Scenario, ScenarioError};
 use windlass_simulator::score::Score;
+use windlass_simulator::trace::Skipped;
 use windlass_simulator::workload::flow::{Flow, FlowError};
 
 use super::{Candidate, Finished, PROGRESS, SimulationError, label, note};
@@ -28,14 +29,16 @@ const PIECES_AT_ONCE: usize = 4;
 /// What the reader tells.
 enum Read {
     Piece(Arc<JobColumns>),
-    /// All of it has been read; how long it is, in microseconds.
-    End(u64),
+    /// All of it has been read; how long it is, in microseconds, and what was
+    /// passed over.
+    End(u64, Skipped),
     Failed(FlowError),
 }
 
 /// What `candidates` come to, in their order, as [`super::run`] gives them for
 /// all jobs at once, but with quantiles of a histogram, and without elasticity
-/// and courses, for which all jobs are needed.
+/// and courses, for which all jobs are needed; and what of the trace was passed
+/// over.
 ///
 /// # Errors
 /// The first one, of the load or of the runs.
@@ -43,7 +46,7 @@ pub fn run(
     scenario: &Scenario,
     flow: &Flow,
     candidates: &[Candidate],
-) -> Result<Vec<Finished>, SimulationError> {
+) -> Result<(Vec<Finished>, Skipped), SimulationError> {
     let spec = |one: &Candidate| scenario.fleet_spec(one.policies.clone(), one.signals.clone());
     let specs: Vec<FleetSpec> = candidates.iter().map(spec).collect();
     let begin = |(candidate, spec)| Going::new(scenario, candidate, spec);
@@ -68,9 +71,9 @@ fn read(flow: &Flow, to: &SyncSender<Read>) {
                 break;
             }
         }
-        Ok(jobs.length_micros())
+        Ok(Read::End(jobs.length_micros(), jobs.into_skipped()))
     };
-    let last = send_all().map_or_else(Read::Failed, Read::End);
+    let last = send_all().unwrap_or_else(Read::Failed);
     // Whoever listened may have given up.
     let _ = to.send(last);
 }
@@ -81,7 +84,7 @@ fn lead(
     mut runs: Vec<Going<'_>>,
     pieces: &Receiver<Read>,
     length: Option<u64>,
-) -> Result<Vec<Finished>, SimulationError> {
+) -> Result<(Vec<Finished>, Skipped), SimulationError> {
     let begins_at = scenario.world_begins_at();
     let at = |micros: u64| begins_at + Duration::from_micros(micros);
     let mut progress = Progress::new(length);
@@ -99,27 +102,27 @@ fn lead(
             runs = go_on(scenario, runs, &batch, until)?;
             progress.tell(*last);
         }
-        if let Some(length) = ended {
+        if let Some((length, skipped)) = ended {
             runs = go_on(scenario, runs, &[], at(length))?;
             progress.done(runs.len());
             let score = |going: Going<'_>| going.finish(scenario, at(length));
-            return Ok(runs.into_iter().map(score).collect());
+            return Ok((runs.into_iter().map(score).collect(), skipped));
         }
         batch.clear();
     }
 }
 
 /// Puts the next pieces into `batch`: at least one, unless all has been read;
-/// then gives how long the load is.
+/// then gives how long the load is, and what was passed over.
 fn next(
     pieces: &Receiver<Read>,
     batch: &mut Vec<Arc<JobColumns>>,
-) -> Result<Option<u64>, FlowError> {
+) -> Result<Option<(u64, Skipped)>, FlowError> {
     let mut read = pieces.recv().ok();
     while let Some(told) = read {
         match told {
             Read::Piece(jobs) => batch.push(jobs),
-            Read::End(length) => return Ok(Some(length)),
+            Read::End(length, skipped) => return Ok(Some((length, skipped))),
             Read::Failed(error) => return Err(error),
         }
         if batch.len() == PIECES_AT_ONCE {

@@ -147,6 +147,10 @@ pub(crate) fn manifest_problems(file: &File) -> Vec<String> {
         return Vec::new();
     }
     let manifest: toml::Table = file.text.parse().expect("cargo has read it already");
+    // A workspace of its own takes nothing from that of the program.
+    if path != "Cargo.toml" && manifest.contains_key("workspace") {
+        return Vec::new();
+    }
     let from_workspace = |value: Option<&toml::Value>| {
         value
             .and_then(|value| value.get("workspace"))
@@ -208,6 +212,8 @@ mod planted {
                 "dev-dependencies.clap",
             ],
         );
+        let apart = manifest_problems(&file("simulator/fuzz/Cargo.toml", "[workspace]"));
+        found(&apart, &[]);
     }
 
     #[test]

@@ -135,16 +135,7 @@ const DATE_BYTES: usize = 26;
 impl Clock {
     fn second_of(&mut self, line: &[u8]) -> Result<u64, String> {
         let wrong = || format!("no date in {}; {EXPECTED}", shown(line));
-        let open = line
-            .iter()
-            .position(|byte| *byte == b'[')
-            .ok_or_else(wrong)?;
-        let date = line
-            .get(open + 1..open + 1 + DATE_BYTES)
-            .ok_or_else(wrong)?;
-        if line.get(open + 1 + DATE_BYTES) != Some(&b']') {
-            return Err(wrong());
-        }
+        let date = bracketed(line).ok_or_else(wrong)?;
         if date != self.text {
             self.second = parse_date(date).ok_or_else(wrong)?;
             self.text.clear();
@@ -152,6 +143,21 @@ impl Clock {
         }
         Ok(self.second)
     }
+}
+
+/// What stands in the first brackets that are as long as a date; hosts may
+/// have brackets too, such as `[2001:db8::1]`.
+fn bracketed(line: &[u8]) -> Option<&[u8]> {
+    let opens = line.iter().enumerate().filter(|(_, byte)| **byte == b'[');
+    opens
+        .map(|(at, _)| &line[at + 1..])
+        .find(|rest| rest.get(DATE_BYTES) == Some(&b']') && rest.get(2) == Some(&b'/'))
+        .map(|rest| &rest[..DATE_BYTES])
+}
+
+/// Whether the line has a date where a request has one.
+pub(super) fn looks_like(line: &[u8]) -> bool {
+    bracketed(line).and_then(parse_date).is_some()
 }
 
 fn parse_date(date: &[u8]) -> Option<u64> {

@@ -34,7 +34,7 @@ use super::lines::Lines;
 use super::stream::JobBlock;
 use super::{CLASS_BYTES_MAX, CLASSES_MAX, Classes, TIME_MICROS_MAX, Trace, TraceError, TraceKind};
 
-const MAGIC: [u8; 8] = *b"\x89WTRACE\x0a";
+pub(super) const MAGIC: &[u8; 8] = b"\x89WTRACE\x0a";
 const VERSION: u32 = 1;
 const HEADER_BYTES: usize = 40;
 const BLOCK_HEADER_BYTES: usize = 28;
@@ -321,7 +321,7 @@ impl Reader {
         let mut header = [0; HEADER_BYTES];
         let length = lines.read_raw(&mut header)?;
         let wrong = |reason: String| lines.wrong("header", reason);
-        if length < 8 || header[..8] != MAGIC {
+        if length < 8 || header[..8] != *MAGIC {
             return Err(wrong(
                 "this is no cache; `windlass trace convert` writes them".into(),
             ));

@@ -11,6 +11,9 @@ use super::{
 /// What a header must be.
 const HEADERS: &str = "`t_s,count`, `arrival_s,service_s` or `arrival_s,service_s,class`";
 
+/// What is said of fields that are quoted for a reason.
+const QUOTED: &str = ": fields in quotes can hold neither commas nor quotes";
+
 /// What a header announces.
 pub(super) enum Announced {
     Rates,
@@ -218,6 +221,9 @@ impl JobRows {
                 Columns::WithoutClass => swar::line_end(window, row.end),
                 Columns::WithClass => swar::class_end(window, row.end).and_then(|end| {
                     let class = &window[row.end + 1..end];
+                    if class.first() == Some(&b'"') {
+                        return None;
+                    }
                     let number = self.interner.intern(class).ok()?;
                     block.class_numbers.push(number);
                     swar::line_end(window, end)
@@ -271,6 +277,9 @@ impl JobRows {
         let arrival = parse_time("arrival_s", arrival).map_err(error)?;
         let service = parse_time("service_s", service).map_err(error)?;
         check_order(self.last, arrival).map_err(error)?;
+        if let Some(class) = class.filter(|class| class.starts_with(b"\"")) {
+            return Err(error(format!("class {}{QUOTED}", shown(class))));
+        }
         let class = class.map(|class| self.interner.intern(class)).transpose();
         Ok((arrival, service, class.map_err(error)?))
     }
@@ -293,10 +302,14 @@ fn row<'a, const N: usize>(lines: &'a Lines<'_>) -> Result<[&'a [u8]; N], TraceE
     let mut fields = [&[][..]; N];
     match split(lines.current(), &mut fields) {
         count if count == N => Ok(fields),
-        count => Err(lines.error(format!(
-            "{N} columns expected as in the header, {count} found in {}",
-            shown(lines.current())
-        ))),
+        count => {
+            let quotes = lines.current().contains(&b'"');
+            Err(lines.error(format!(
+                "{N} columns expected as in the header, {count} found in {}{}",
+                shown(lines.current()),
+                if quotes { QUOTED } else { "" }
+            )))
+        }
     }
 }
 
@@ -305,9 +318,19 @@ fn split<'a>(line: &'a [u8], into: &mut [&'a [u8]]) -> usize {
     let mut count = 0;
     for field in line.split(|byte| *byte == b',') {
         if let Some(place) = into.get_mut(count) {
-            *place = field.trim_ascii();
+            *place = unquoted(field.trim_ascii());
         }
         count += 1;
     }
     count
+}
+
+/// A field as it is, or what stands between its quotes.
+fn unquoted(field: &[u8]) -> &[u8] {
+    let inside = field
+        .strip_prefix(b"\"")
+        .and_then(|rest| rest.strip_suffix(b"\""));
+    inside
+        .filter(|inside| !inside.contains(&b'"'))
+        .unwrap_or(field)
 }

@@ -9,11 +9,11 @@ use windlass_policies::units::{MICROS_PER_SEC, Timestamp};
 use super::decimal::parse_millionths;
 use super::lines::Lines;
 use super::options::Values;
-use super::{ReadOptions, TIME_MICROS_MAX, TraceError, TraceKind, seconds};
+use super::{ReadOptions, TIME_MICROS_MAX, TraceError, TraceKind, json_reason, seconds};
 
-/// A longer document is no answer of either: both limit theirs to 2 MB of
-/// values or so.
-const DOCUMENT_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// A year of minutes has 25 MB. A longer document is no answer of either, and
+/// would take too much memory: up to 16 times its length.
+const DOCUMENT_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// More steps than this come from a wrong time.
 const STEPS_MAX: u64 = 100_000_000;
@@ -21,10 +21,16 @@ const STEPS_MAX: u64 = 100_000_000;
 /// The greatest value: up to here whole numbers are exact.
 const VALUE_MAX: f64 = 9_007_199_254_740_992.0;
 
+/// What a document must be.
+const EXPECTED: &str = "expected what `aws cloudwatch get-metric-data` or the query_range of \
+                        Prometheus gives";
+
 #[derive(Deserialize)]
 struct Document {
     #[serde(rename = "MetricDataResults")]
     results: Option<Vec<MetricResult>>,
+    #[serde(rename = "NextToken")]
+    next_token: Option<String>,
     data: Option<QueryData>,
     error: Option<String>,
 }
@@ -67,16 +73,32 @@ pub(super) fn read(
     lines: &mut Lines<'_>,
     options: &ReadOptions,
 ) -> Result<(TraceKind, Timestamp), TraceError> {
-    let text = read_all(lines)?;
-    let document: Document = serde_json::from_slice(&text).map_err(|error| {
+    let text = lines.read_all(DOCUMENT_BYTES_MAX)?.ok_or_else(|| {
+        let reason = format!("it is longer than {DOCUMENT_BYTES_MAX} bytes");
+        lines.wrong("document", reason)
+    })?;
+    let plain = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&text);
+    if plain.trim_ascii().is_empty() {
+        return Err(lines.wrong("document", "it is empty"));
+    }
+    // Checked here, because an array would do for an object, field by field.
+    if !plain.trim_ascii_start().starts_with(b"{") {
+        return Err(lines.wrong("document", format!("it is no JSON object; {EXPECTED}")));
+    }
+    let document: Document = serde_json::from_slice(plain).map_err(|error| {
         lines.wrong(
             format!("line {} column {}", error.line(), error.column()),
-            format!("{error}; expected what `aws cloudwatch get-metric-data` or the query_range of Prometheus gives"),
+            format!("{}; {EXPECTED}", json_reason(&error)),
         )
     })?;
     match (document.results, document.data) {
         (Some(results), _) => {
-            let result = choose(results, options.series.as_deref())
+            if document.next_token.is_some() {
+                let reason = "this is one page of several; fetch all (`aws` does without \
+                              --max-items and --starting-token), or let it pass with --skip-bad 1";
+                lines.refuse(lines.wrong("NextToken", reason))?;
+            }
+            let result = choose(join_pages(results), options.series.as_deref())
                 .map_err(|reason| lines.wrong("MetricDataResults", reason))?;
             let points = metric_points(lines, &result)?;
             // A period is named by its beginning.
@@ -98,22 +120,24 @@ pub(super) fn read(
     }
 }
 
-fn read_all(lines: &mut Lines<'_>) -> Result<Vec<u8>, TraceError> {
-    const PIECE: usize = 64 * 1024;
-    let mut text = Vec::new();
-    loop {
-        let from = text.len();
-        text.resize(from + PIECE, 0);
-        let count = lines.read_raw(&mut text[from..])?;
-        text.truncate(from + count);
-        if count < PIECE {
-            return Ok(text);
-        }
-        if text.len() > DOCUMENT_BYTES_MAX {
-            let reason = format!("it is longer than {DOCUMENT_BYTES_MAX} bytes");
-            return Err(lines.wrong("document", reason));
+/// A metric that comes in several pages has a result in each, under one id.
+fn join_pages(results: Vec<MetricResult>) -> Vec<MetricResult> {
+    let mut joined: Vec<MetricResult> = Vec::new();
+    let mut places: BTreeMap<(String, String), usize> = BTreeMap::new();
+    for result in results {
+        let key = (result.id.clone(), result.label.clone());
+        match places.get(&key).and_then(|place| joined.get_mut(*place)) {
+            Some(known) => {
+                known.timestamps.extend(result.timestamps);
+                known.values.extend(result.values);
+            }
+            None => {
+                places.insert(key, joined.len());
+                joined.push(result);
+            }
         }
     }
+    joined
 }
 
 fn choose(results: Vec<MetricResult>, wanted: Option<&str>) -> Result<MetricResult, String> {

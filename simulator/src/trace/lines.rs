@@ -21,6 +21,27 @@ const BUFFER_BYTES: usize = 4 * LINE_BYTES_MAX;
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
+/// Of a line that is passed over because it is too long, so much is read to
+/// find its end: beyond it there is none.
+const PASSED_OVER_BYTES_MAX: u64 = 1 << 28;
+
+/// How files begin that hold something else, what that is, and what to do.
+const FOREIGN: [(&[u8], &str, &str); 8] = [
+    (&GZIP_MAGIC, "packed with gzip twice", "unpack it once"),
+    (b"\x28\xb5\x2f\xfd", "packed with zstd", REPACK),
+    (b"\xfd7zXZ\0", "packed with xz", REPACK),
+    (b"BZh", "packed with bzip2", REPACK),
+    (b"PK\x03\x04", "a zip archive", REPACK),
+    (b"\xff\xfe", "text in UTF-16", "write it as UTF-8"),
+    (b"\xfe\xff", "text in UTF-16", "write it as UTF-8"),
+    (
+        b"SQLite format 3\0",
+        "a store of windlass",
+        "make a trace of it with `windlass trace convert STORE.db OUT.rate.csv`",
+    ),
+];
+const REPACK: &str = "unpack it, or pack it with gzip";
+
 /// Gives out the lines of a trace one by one, and knows where it is.
 pub(super) struct Lines<'a> {
     name: Cow<'a, str>,
@@ -33,6 +54,8 @@ pub(super) struct Lines<'a> {
     rest: Range<usize>,
     number: u64,
     number_max: u64,
+    // What went wrong when it was read ahead.
+    failed: Option<io::Error>,
     skipped: Skipped,
     // How many more lines may be wrong.
     forgiving: u64,
@@ -87,9 +110,31 @@ impl<'a> Lines<'a> {
             rest: 0..0,
             number: 0,
             number_max: LINES_MAX,
+            failed: None,
             skipped: Skipped::default(),
             forgiving: skip_bad,
         })
+    }
+
+    /// What the file begins with: at least so many bytes, if it has them. To be
+    /// called before anything is read.
+    pub(super) fn beginning(&mut self, bytes: usize) -> Result<&[u8], TraceError> {
+        while self.rest.len() < bytes && self.failed.is_none() {
+            match self.read_behind() {
+                Ok(0) => break,
+                Ok(_) => {}
+                // Told when the lines before it were read.
+                Err(error) => self.failed = Some(error),
+            }
+        }
+        let begins = self.ahead();
+        let foreign = FOREIGN
+            .iter()
+            .find(|(magic, _, _)| begins.starts_with(magic));
+        if let Some((_, what, advice)) = foreign {
+            return Err(self.wrong("first bytes", format!("this is {what}; {advice}")));
+        }
+        Ok(self.ahead())
     }
 
     /// Goes to the next line that is not blank; false at the end.
@@ -169,6 +214,24 @@ impl<'a> Lines<'a> {
         Ok(filled)
     }
 
+    /// Reads on to the end; `None` if that is further than `bytes_max`.
+    pub(super) fn read_all(&mut self, bytes_max: usize) -> Result<Option<Vec<u8>>, TraceError> {
+        const PIECE: usize = 64 * 1024;
+        let mut all = Vec::new();
+        loop {
+            let from = all.len();
+            all.resize(from + PIECE, 0);
+            let count = self.read_raw(&mut all[from..])?;
+            all.truncate(from + count);
+            if all.len() > bytes_max {
+                return Ok(None);
+            }
+            if count < PIECE {
+                return Ok(Some(all));
+            }
+        }
+    }
+
     /// What was read and not given out yet.
     pub(super) fn ahead(&self) -> &[u8] {
         &self.buffer[self.rest.clone()]
@@ -191,14 +254,21 @@ impl<'a> Lines<'a> {
     }
 
     fn advance_raw(&mut self) -> Result<bool, TraceError> {
-        let Some(length) = self.find_end()? else {
-            return Ok(false);
+        let mut length = match self.find_end()? {
+            Some(length) => length,
+            None => return Ok(false),
         };
         self.number += 1;
-        if length > LINE_BYTES_MAX {
-            return Err(self.error(format!(
+        while length > LINE_BYTES_MAX {
+            self.refuse(self.error(format!(
                 "the line is longer than {LINE_BYTES_MAX} bytes; is this a trace?"
-            )));
+            )))?;
+            self.pass_over_line()?;
+            length = match self.find_end()? {
+                Some(length) => length,
+                None => return Ok(false),
+            };
+            self.number += 1;
         }
         if self.number > self.number_max {
             return Err(self.error(format!(
@@ -231,8 +301,37 @@ impl<'a> Lines<'a> {
         }
     }
 
+    /// Goes past the end of a line that is too long.
+    fn pass_over_line(&mut self) -> Result<(), TraceError> {
+        let mut passed: u64 = 0;
+        loop {
+            if let Some(at) = self.ahead().iter().position(|byte| *byte == b'\n') {
+                self.rest.start += at + 1;
+                return Ok(());
+            }
+            passed += self.rest.len() as u64;
+            self.rest.start = self.rest.end;
+            if passed > PASSED_OVER_BYTES_MAX {
+                return Err(self.error(format!(
+                    "the line does not end within {PASSED_OVER_BYTES_MAX} bytes; this is no trace"
+                )));
+            }
+            if self.read_more()? == 0 {
+                return Ok(());
+            }
+        }
+    }
+
     /// Reads behind what is there, and says how much came.
     fn read_more(&mut self) -> Result<usize, TraceError> {
+        let read = match self.failed.take() {
+            Some(error) => Err(error),
+            None => self.read_behind(),
+        };
+        read.map_err(|source| self.unreadable(source))
+    }
+
+    fn read_behind(&mut self) -> io::Result<usize> {
         if self.rest.is_empty() || self.rest.end == self.buffer.len() {
             self.buffer.copy_within(self.rest.clone(), 0);
             self.rest = 0..self.rest.len();
@@ -244,7 +343,7 @@ impl<'a> Lines<'a> {
                     return Ok(count);
                 }
                 Err(source) if source.kind() == io::ErrorKind::Interrupted => {}
-                Err(source) => return Err(self.unreadable(source)),
+                Err(source) => return Err(source),
             }
         }
     }

@@ -2,22 +2,26 @@
 //!
 //! Each format is read plain or gzipped, told apart by the first two bytes,
 //! whatever the name. The name tells the format, unless [`ReadOptions::format`]
-//! does; the endings below may be followed by `.gz`:
+//! does; the endings below may be followed by `.gz`. Where the name says
+//! nothing the beginning of the file does:
 //!
-//! - **comma-separated values**, any ending that is not named here. With the
+//! - **comma-separated values**, `.csv`, or what looks like nothing else. With the
 //!   header `t_s,count`: a regular grid from 0, with `count` arrivals in
 //!   `[t_s, t_s + step)`. With the header `arrival_s,service_s` or
-//!   `arrival_s,service_s,class`: jobs, sorted by arrival;
+//!   `arrival_s,service_s,class`: jobs, sorted by arrival. Fields may stand in
+//!   quotes, if they hold neither commas nor quotes;
 //! - the **Standard Workload Format** of the Parallel Workloads Archive, `.swf`:
 //!   submit time (field 2) is the arrival, run time (field 4) the service,
 //!   processors (field 5, or 8 where 5 is unknown) the class. Records without
-//!   all three are left out and counted;
+//!   all three are left out and counted, and so are those of parts of a job
+//!   that was swapped out (status 2, 3 and 4), which another record sums up;
 //! - the **cache** of windlass itself, `.wtrace` (see [`cache`]);
 //! - **JSON lines**, `.jsonl` or `.ndjson`: one object a line, with
 //!   `arrival_s`, `service_s` and perhaps `class`, or with `t_s` and `count`;
 //!   the same rules as for comma-separated values. Other keys are passed over.
 //!   Instead of `arrival_s` there may be `arrival`, a time such as
 //!   `2026-07-01T12:00:00.25Z`; the first arrival is then the trace's zero;
+//! - **Parquet**, `.parquet`: the columns of JSON lines by the same names;
 //! - **what `CloudWatch` and Prometheus answer**, `.json` (see [`ReadOptions`]
 //!   for how values become counts): the output of `aws cloudwatch
 //!   get-metric-data`, or of Prometheus' `/api/v1/query_range`;
@@ -43,6 +47,8 @@ mod document;
 mod json_lines;
 mod lines;
 mod options;
+mod parquet;
+mod records;
 pub mod reshape;
 mod stream;
 mod swar;
@@ -172,7 +178,12 @@ pub fn read(path: &Path) -> Result<Trace, TraceError> {
 /// The first thing that is wrong with it and is not to be skipped.
 pub fn read_with(path: &Path, options: &ReadOptions) -> Result<Trace, TraceError> {
     let shown = path.display().to_string();
-    let mut trace = read_bytes_with(&shown, open(path)?, options)?;
+    let mut file = open(path)?;
+    let mut trace = if parquet::is_file(&mut file, options) {
+        parquet::read_file(&shown, file, options)?
+    } else {
+        read_bytes_with(&shown, file, options)?
+    };
     if let Some(name) = path.file_name() {
         trace.name = name.to_string_lossy().into_owned();
     }
@@ -222,36 +233,48 @@ pub fn read_bytes_with(
     source: impl Read,
     options: &ReadOptions,
 ) -> Result<Trace, TraceError> {
-    let format = options.format.unwrap_or_else(|| TraceFormat::of_name(name));
     let mut lines = Lines::new(name, source, options.skip_bad)?;
+    let format = format_of(name, &mut lines, options)?;
+    read_lines(name, lines, format, options)
+}
+
+/// The format: the one asked for, or that of the name, or of the beginning.
+fn format_of(
+    name: &str,
+    lines: &mut Lines<'_>,
+    options: &ReadOptions,
+) -> Result<TraceFormat, TraceError> {
+    let begins = lines.beginning(options::TELLING_BYTES)?;
+    Ok(options
+        .format
+        .or_else(|| TraceFormat::of_name(name))
+        .unwrap_or_else(|| TraceFormat::of_beginning(begins)))
+}
+
+fn read_lines(
+    name: &str,
+    mut lines: Lines<'_>,
+    format: TraceFormat,
+    options: &ReadOptions,
+) -> Result<Trace, TraceError> {
     let mut left_out = 0;
-    let mut begins_at = None;
-    let kind = match format {
-        TraceFormat::Csv => csv::read(&mut lines)?,
+    let (kind, begins_at) = match format {
+        TraceFormat::Csv => (csv::read(&mut lines)?, None),
         TraceFormat::Swf => {
-            let (kind, without) = swf::read(&mut lines)?;
-            left_out = without;
-            kind
+            let found = swf::read(&mut lines)?;
+            left_out = found.left_out;
+            (found.kind, found.begins_at)
         }
-        TraceFormat::Cache => {
-            let (kind, began) = cache::read(&mut lines)?;
-            begins_at = began;
-            kind
-        }
-        TraceFormat::JsonLines => {
-            let (kind, began) = json_lines::read(&mut lines)?;
-            begins_at = began;
-            kind
-        }
+        TraceFormat::Cache => cache::read(&mut lines)?,
+        TraceFormat::JsonLines => json_lines::read(&mut lines)?,
+        TraceFormat::Parquet => parquet::read(&mut lines)?,
         TraceFormat::Json => {
             let (kind, began) = document::read(&mut lines, options)?;
-            begins_at = Some(began);
-            kind
+            (kind, Some(began))
         }
         TraceFormat::AccessLog => {
             let (kind, began) = access_log::read(&mut lines)?;
-            begins_at = Some(began);
-            kind
+            (kind, Some(began))
         }
     };
     Ok(Trace {
@@ -365,7 +388,8 @@ impl Trace {
     }
 
     /// Records that could not be used because the source knows no positive run
-    /// time, size or submit time of them. Only SWF has such.
+    /// time, size or submit time of them, or that are part of another record.
+    /// Only SWF has such.
     pub const fn left_out(&self) -> u64 {
         self.left_out
     }
@@ -524,6 +548,15 @@ fn parse_time(key: &str, field: &[u8]) -> Result<u64, String> {
             seconds(TIME_MICROS_MAX)
         )),
         Err(error) => Err(format!("{key} {} {error}", shown(field))),
+    }
+}
+
+/// What is wrong with JSON, without the place, which is told otherwise.
+fn json_reason(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match text.rfind(" at line ") {
+        Some(end) => text[..end].to_owned(),
+        None => text,
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use super::{access_log, cache, parquet, swf};
+
 /// What a reader must be told, or may be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReadOptions {
@@ -45,30 +47,66 @@ pub enum TraceFormat {
     Json,
     /// An access log in the Common Log Format.
     AccessLog,
+    /// Jobs or rates in the columns of an Apache Parquet file.
+    Parquet,
 }
 
+/// So many bytes tell the format: more than a usual first line has.
+pub(super) const TELLING_BYTES: usize = 8 * 1024;
+
 impl TraceFormat {
-    /// The format of a file called `name`; [`TraceFormat::Csv`] if the ending
-    /// says nothing.
-    pub fn of_name(name: &str) -> Self {
+    /// The format of a file called `name`, if its ending says one.
+    pub fn of_name(name: &str) -> Option<Self> {
         let path = Path::new(name);
         let stem = path.with_extension("");
         let bare = if ending(path) == "gz" { &stem } else { path };
         match ending(bare).as_str() {
-            "swf" => Self::Swf,
-            "wtrace" => Self::Cache,
-            "jsonl" | "ndjson" => Self::JsonLines,
-            "json" => Self::Json,
-            "log" => Self::AccessLog,
+            "csv" => Some(Self::Csv),
+            "swf" => Some(Self::Swf),
+            "wtrace" => Some(Self::Cache),
+            "jsonl" | "ndjson" => Some(Self::JsonLines),
+            "json" => Some(Self::Json),
+            "log" => Some(Self::AccessLog),
+            "parquet" => Some(Self::Parquet),
             _ => {
                 let file = path.file_name().unwrap_or_default().to_string_lossy();
                 let log = file.contains("access_log") || file.contains("access.log");
-                if log && !file.contains(".csv") {
-                    Self::AccessLog
-                } else {
-                    Self::Csv
-                }
+                (log && !file.contains(".csv")).then_some(Self::AccessLog)
             }
+        }
+    }
+
+    /// The format of a file that begins with `bytes`; [`TraceFormat::Csv`] if
+    /// they look like nothing that is known.
+    pub fn of_beginning(bytes: &[u8]) -> Self {
+        if bytes.starts_with(cache::MAGIC) {
+            return Self::Cache;
+        }
+        if bytes.starts_with(parquet::MAGIC) {
+            return Self::Parquet;
+        }
+        let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+        let text = text.trim_ascii_start();
+        let line = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
+        let line = line.trim_ascii();
+        if line.starts_with(b"{") {
+            let whole = line.ends_with(b"}");
+            let keys = [&b"\"arrival"[..], b"\"t_s\""];
+            let own = keys
+                .iter()
+                .any(|key| line.windows(key.len()).any(|part| part == *key));
+            return if whole && own {
+                Self::JsonLines
+            } else {
+                Self::Json
+            };
+        }
+        if line.starts_with(b";") || swf::looks_like(line) {
+            Self::Swf
+        } else if access_log::looks_like(line) {
+            Self::AccessLog
+        } else {
+            Self::Csv
         }
     }
 }
@@ -110,8 +148,7 @@ mod tests {
         for (name, format) in [
             ("a.rate.csv", TraceFormat::Csv),
             ("a.jobs.csv.gz", TraceFormat::Csv),
-            ("a", TraceFormat::Csv),
-            ("a.gz", TraceFormat::Csv),
+            ("a.parquet", TraceFormat::Parquet),
             ("a.swf.gz", TraceFormat::Swf),
             ("a.SWF", TraceFormat::Swf),
             ("a.wtrace", TraceFormat::Cache),
@@ -124,7 +161,39 @@ mod tests {
             ("x/access_log.rate.csv", TraceFormat::Csv),
             ("access.log/x.csv", TraceFormat::Csv),
         ] {
-            assert_eq!(TraceFormat::of_name(name), format, "{name}");
+            assert_eq!(TraceFormat::of_name(name), Some(format), "{name}");
         }
+        for name in ["a", "a.gz", "a.txt", "-", ""] {
+            assert_eq!(TraceFormat::of_name(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn beginnings_tell_formats() {
+        let record = "1 0 5 10 1 -1 -1 1 -1 -1 1 1 1 -1 1 -1 -1 -1\n";
+        let request = "::1 - - [01/Jul/1995:00:00:01 -0400] \"GET / HTTP/1.0\" 200 1\n";
+        for (text, format) in [
+            ("t_s,count\n0,1\n", TraceFormat::Csv),
+            ("", TraceFormat::Csv),
+            ("; Version: 2\n", TraceFormat::Swf),
+            (record, TraceFormat::Swf),
+            (request, TraceFormat::AccessLog),
+            ("\n{\"t_s\": 0, \"count\": 1}\n", TraceFormat::JsonLines),
+            (
+                "{\"class\": \"a\", \"arrival_s\": 1, \"service_s\": 2}",
+                TraceFormat::JsonLines,
+            ),
+            ("{\n  \"MetricDataResults\": []}", TraceFormat::Json),
+            ("\u{feff}{\"status\":\"success\"}", TraceFormat::Json),
+            ("PAR1\u{15}", TraceFormat::Parquet),
+        ] {
+            assert_eq!(
+                TraceFormat::of_beginning(text.as_bytes()),
+                format,
+                "{text:?}"
+            );
+        }
+        let cache = [&cache::MAGIC[..], b"\x01\0\0\0"].concat();
+        assert_eq!(TraceFormat::of_beginning(&cache), TraceFormat::Cache);
     }
 }

@@ -7,7 +7,8 @@ use super::json_lines;
 use super::lines::Lines;
 use super::swf;
 use super::{
-    ReadOptions, Skipped, Trace, TraceError, TraceFormat, TraceKind, cache, open, read_with,
+    ReadOptions, Skipped, Trace, TraceError, TraceFormat, TraceKind, cache, format_of, open,
+    read_with,
 };
 
 /// How many jobs a block has: two columns of it fit into the second cache.
@@ -103,18 +104,12 @@ impl JobStream<'static> {
     /// If it cannot be opened, or its beginning is wrong.
     pub fn open_flowing(path: &Path, options: &ReadOptions) -> Result<Option<Self>, TraceError> {
         let name = path.display().to_string();
-        let format = options
-            .format
-            .unwrap_or_else(|| TraceFormat::of_name(&name));
-        if matches!(format, TraceFormat::Json | TraceFormat::AccessLog) {
-            return Ok(None);
-        }
         let file = open(path)?;
         if !file.metadata().is_ok_and(|about| about.is_file()) {
             return Ok(None);
         }
         let mut lines = Lines::owned(&name, file, options.skip_bad)?;
-        let source = match format {
+        let source = match format_of(&name, &mut lines, options)? {
             TraceFormat::Csv => match csv::read_header(&mut lines)? {
                 Announced::Jobs(columns) => {
                     lines.allow_any_number();
@@ -141,7 +136,9 @@ impl JobStream<'static> {
                 lines.allow_any_number();
                 Source::Swf(lines, Box::new(swf::Reader::new()))
             }
-            TraceFormat::Json | TraceFormat::AccessLog => return Ok(None),
+            TraceFormat::Json | TraceFormat::Parquet | TraceFormat::AccessLog => {
+                return Ok(None);
+            }
         };
         Ok(Some(Self { source }))
     }

@@ -1,6 +1,8 @@
 //! The Standard Workload Format: 18 numbers a line, `;` before comments.
 
-use super::decimal::{DecimalError, parse_millionths};
+use windlass_policies::units::{MICROS_PER_SEC, Timestamp};
+
+use super::decimal::{DecimalError, parse_millionths, parse_whole};
 use super::lines::Lines;
 use super::stream::JobBlock;
 use super::{Classes, Interner, TIME_MICROS_MAX, TraceError, TraceKind, parse_time, shown};
@@ -13,8 +15,32 @@ struct Job {
     class: u32,
 }
 
-/// Reads all records, and how many of them were left out.
-pub(super) fn read(lines: &mut Lines<'_>) -> Result<(TraceKind, u64), TraceError> {
+/// What a file holds.
+pub(super) struct Found {
+    pub(super) kind: TraceKind,
+    /// How many records were left out.
+    pub(super) left_out: u64,
+    /// What time it was at submit time 0, where the header says so.
+    pub(super) begins_at: Option<Timestamp>,
+}
+
+/// Whether the line is a record: as many numbers as it needs.
+pub(super) fn looks_like(line: &[u8]) -> bool {
+    let fields = line.split(u8::is_ascii_whitespace);
+    let mut fields = fields.filter(|field| !field.is_empty());
+    let number =
+        |field: &[u8]| matches!(parse_millionths(field), Ok(_) | Err(DecimalError::Negative));
+    fields
+        .by_ref()
+        .take(FIELDS)
+        .filter(|field| number(field))
+        .count()
+        == FIELDS
+        && fields.next().is_none()
+}
+
+/// Reads all records.
+pub(super) fn read(lines: &mut Lines<'_>) -> Result<Found, TraceError> {
     let mut jobs: Vec<Job> = Vec::new();
     let mut reader = Reader::new();
     while let Some(job) = reader.next(lines)? {
@@ -37,13 +63,18 @@ pub(super) fn read(lines: &mut Lines<'_>) -> Result<(TraceKind, u64), TraceError
         service_micros: jobs.iter().map(|job| job.service).collect(),
         classes,
     };
-    Ok((kind, reader.left_out))
+    Ok(Found {
+        kind,
+        left_out: reader.left_out,
+        begins_at: reader.begins_at,
+    })
 }
 
 /// Gives out the records one by one, in the order of the file.
 pub(super) struct Reader {
     interner: Interner,
     left_out: u64,
+    begins_at: Option<Timestamp>,
 }
 
 impl Reader {
@@ -51,6 +82,7 @@ impl Reader {
         Self {
             interner: Interner::new(),
             left_out: 0,
+            begins_at: None,
         }
     }
 
@@ -81,6 +113,7 @@ impl Reader {
         while lines.advance()? {
             let line = lines.current().trim_ascii();
             if line.starts_with(b";") {
+                self.begins_at = self.begins_at.or_else(|| start_time(line));
                 continue;
             }
             match parse(line, &mut self.interner) {
@@ -93,7 +126,23 @@ impl Reader {
     }
 }
 
-/// One record; `None` if it lacks submit time, run time or size.
+/// The time in `; UnixStartTime: 749427203`. Archives write 0, or -1, where
+/// they do not know it.
+fn start_time(comment: &[u8]) -> Option<Timestamp> {
+    let text = comment.trim_ascii_start().strip_prefix(b";")?;
+    let value = text.trim_ascii().strip_prefix(b"UnixStartTime:")?;
+    let secs = parse_whole(value).ok()?;
+    (1..=TIME_MICROS_MAX / MICROS_PER_SEC)
+        .contains(&secs)
+        .then(|| Timestamp::from_secs(secs))
+}
+
+/// The status (field 11) of a record that tells of a part of a job only: one
+/// before the job was swapped out, or the last one. The record before them
+/// sums all parts up.
+const PARTS: [&[u8]; 3] = [b"2", b"3", b"4"];
+
+/// One record; `None` if it lacks submit time, run time or size, or is a part.
 fn parse(line: &[u8], interner: &mut Interner) -> Result<Option<Job>, String> {
     let mut fields = [&[][..]; FIELDS];
     let mut count = 0;
@@ -121,6 +170,9 @@ fn parse(line: &[u8], interner: &mut Interner) -> Result<Option<Job>, String> {
     } else {
         fields[7]
     };
+    if PARTS.contains(&fields[10]) {
+        return Ok(None);
+    }
     match (submit, run, allocated.or(requested)) {
         (Some(arrival), Some(service), Some(_)) => Ok(Some(Job {
             arrival,

@@ -129,11 +129,14 @@ fn check(trace: &Trace, format: OutFormat) -> Result<(), String> {
 }
 
 fn check_classes(classes: &Classes) -> Result<(), String> {
-    let unfit =
-        |name: &&String| name.contains([',', '\n', '\r']) || name.trim_ascii().len() != name.len();
+    let unfit = |name: &&String| {
+        name.contains([',', '\n', '\r'])
+            || name.starts_with('"')
+            || name.trim_ascii().len() != name.len()
+    };
     match classes.names().iter().find(unfit) {
         Some(name) => Err(format!(
-            "the class {name:?} has a comma, a line end or a space at an end; write a .wtrace"
+            "the class {name:?} has a comma, a line end, or a quote or a space at an end; write a .wtrace"
         )),
         None => Ok(()),
     }

@@ -16,7 +16,7 @@ use super::{
 use crate::distribution::Distribution;
 use crate::queue::{JobColumns, wide};
 use crate::random::Stream;
-use crate::trace::{JobBlock, JobStream, ReadOptions, Trace, TraceError, TraceKind};
+use crate::trace::{JobBlock, JobStream, ReadOptions, Skipped, Trace, TraceError, TraceKind};
 
 /// Up to so many jobs are kept in memory anyway, for exact quantiles: 10 MB
 /// with their waits.
@@ -56,6 +56,8 @@ pub struct Flow {
     /// Which share of the jobs is kept; all, if not given.
     fraction: Option<f64>,
     seed: u64,
+    /// What was passed over when rates were read.
+    skipped: Skipped,
 }
 
 #[derive(Clone, Debug)]
@@ -93,6 +95,7 @@ impl Flow {
             length: spec.length_micros,
             fraction: None,
             seed,
+            skipped: Skipped::default(),
         };
         let all = spec.busy_mean.is_some() || stream.may_be_unsorted();
         let survey = Survey::of(&mut stream, &flow, all)?;
@@ -157,6 +160,7 @@ impl Flow {
             length: Some(window.length),
             fraction: (factor < 1.0).then_some(factor),
             seed,
+            skipped: trace.skipped().clone(),
         }))
     }
 
@@ -197,15 +201,16 @@ impl Flow {
             source,
             in_window: 0,
             given: 0,
+            skipped: self.skipped.clone(),
             span: 0,
         })
     }
 
-    /// All of it at once.
+    /// All of it at once, and what of the trace was passed over.
     ///
     /// # Errors
     /// As [`FlowingJobs::next_piece`].
-    pub fn collect(&self) -> Result<Workload, FlowError> {
+    pub fn collect(&self) -> Result<(Workload, Skipped), FlowError> {
         let mut jobs = self.open()?;
         let (mut arrivals, mut services) = (Vec::new(), Vec::new());
         while let Some(piece) = jobs.next_piece()? {
@@ -214,11 +219,12 @@ impl Flow {
         }
         let jobs_end = jobs.span.saturating_sub(self.start);
         let columns = JobColumns::new(arrivals, services).map_err(WorkloadError::from)?;
-        Ok(Workload {
+        let workload = Workload {
             jobs: Arc::new(columns),
             length_micros: self.length.unwrap_or(jobs_end),
             classes: None,
-        })
+        };
+        Ok((workload, jobs.into_skipped()))
     }
 
     /// The end of the window in the time of the trace.
@@ -281,6 +287,7 @@ pub struct FlowingJobs {
     /// Jobs in the window so far, kept or not, and those given out.
     in_window: u64,
     given: u64,
+    skipped: Skipped,
     /// The last arrival so far plus one microsecond, in the time of the trace.
     span: u64,
 }
@@ -327,7 +334,7 @@ impl FlowingJobs {
                 Pieces::Rates(trace, drawn) => drawn.next(trace, &self.flow, &mut self.thinning),
             };
             let Some(block) = piece else {
-                self.source = Pieces::Over;
+                self.end();
                 return match self.given {
                     0 => Err(self.nothing().into()),
                     _ => Ok(None),
@@ -345,6 +352,18 @@ impl FlowingJobs {
         }
     }
 
+    fn end(&mut self) {
+        if let Pieces::Jobs(stream) = std::mem::replace(&mut self.source, Pieces::Over) {
+            self.skipped = stream.skipped();
+        }
+    }
+
+    /// What was wrong with the trace and passed over, now that all of it has
+    /// been given out.
+    pub fn into_skipped(self) -> Skipped {
+        self.skipped
+    }
+
     /// How long the load is, now that all of it has been given out.
     pub fn length_micros(&self) -> u64 {
         let to_last = self.span.saturating_sub(self.flow.start);
@@ -358,7 +377,7 @@ impl FlowingJobs {
         self.span = last.map_or(self.span, |last| last + 1);
         self.in_window += wide(window.len());
         if window.end < block.len() {
-            self.source = Pieces::Over;
+            self.end();
         }
         let whole = window.len() == block.len() && self.flow.start == 0;
         if whole && self.thinning.is_none() {

@@ -33,7 +33,7 @@ fn check_same(choice: Choice, trace: &Trace, spec: &WorkloadSpec) {
         panic!("it flows: {choice:?}");
     };
     let whole = build(trace, spec, 7).expect("a workload");
-    assert_eq!(flow.collect().expect("the same"), whole);
+    assert_eq!(flow.collect().expect("the same").0, whole);
     let mut pieces = flow.open().expect("it is still there");
     let mut largest = 0;
     while let Some(piece) = pieces.next_piece().expect("sound") {
