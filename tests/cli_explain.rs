@@ -20,6 +20,7 @@ use windlass_policies::model::{
     LaunchToken, Listing, Observation, Outcome, Phase, Proposal, Reason, Wish, Work,
 };
 use windlass_policies::ports::{Decided, Record, Store as _};
+use windlass_policies::quote::Quotes;
 use windlass_policies::signal::{Absence, Completeness, Reading, Readings, Sample};
 use windlass_policies::units::Timestamp;
 
@@ -68,6 +69,7 @@ fn cycle(cycle: u64, fleet: Result<Listing, FleetError>) -> Decided {
             now,
             fleet,
             readings: Readings::new(),
+            prices: Quotes::new(),
         },
         decision: Decision {
             epoch: Epoch(1),

@@ -12,6 +12,7 @@ use windlass_policies::model::{
 };
 use windlass_policies::policy::{NamedPolicy, Policy, QueueBacklog};
 use windlass_policies::ports::{Decided, Record, Store as _};
+use windlass_policies::quote::Quotes;
 use windlass_policies::signal::{Reading, Readings, SignalKind, SignalSpec, standard};
 use windlass_policies::spec::{Drain, FleetSpec, Limits, Mix, Objective, Spot, Strays};
 use windlass_policies::units::{MicroUsdPerHour, Timestamp};
@@ -102,6 +103,7 @@ fn recorded(spec: &FleetSpec) -> (TempDir, SqliteStore) {
             now,
             fleet,
             readings,
+            prices: Quotes::new(),
         };
         let decision = decide(spec, &memory, &seen);
         let decided = Decided {

@@ -11,6 +11,7 @@ use crate::memory::Memory;
 use crate::model::{
     Action, Decision, Grounds, Instance, InstanceId, LaunchToken, Notice, Observation, Phase, Work,
 };
+use crate::quote::Quotes;
 use crate::spec::{FleetSpec, OnRebalance, Strays};
 
 /// EC2 accepts no longer `ClientToken`.
@@ -125,7 +126,7 @@ pub(crate) fn audit_looked(
         );
     }
     let count = Count::of(spec, looked, seen, &listed);
-    check_size(spec, looked, &count, &decision.actions, &mut report);
+    check_size(spec, looked, seen, &count, &decision.actions, &mut report);
     check_probes(spec, looked, &decision.actions, &mut report);
     check_instances(spec, looked, seen, &listed, decision, &mut report);
     check_tokens(looked, decision, &mut report);
@@ -169,7 +170,7 @@ pub(crate) fn audit_elsewhere(
         .map(|instance| (&instance.id, instance))
         .collect();
     let count = Count::of(spec, memory, seen, &listed);
-    check_size(spec, memory, &count, added, &mut report);
+    check_size(spec, memory, seen, &count, added, &mut report);
     check_probes(spec, memory, added, &mut report);
     found
 }
@@ -184,11 +185,11 @@ struct Count<'a> {
 
 /// What so many of each offering cost an hour, in micro-dollars; prepaid ones
 /// cost nothing.
-fn cost(spec: &FleetSpec, offerings: &BTreeMap<&str, u128>) -> u128 {
+fn cost(spec: &FleetSpec, prices: &Quotes, offerings: &BTreeMap<&str, u128>) -> u128 {
     let costs = offerings.iter().map(|(name, count)| {
         let named = spec.offerings.iter().find(|one| one.name == **name);
         let prepaid = named.map_or(0, |one| u128::from(one.prepaid));
-        price(spec, name) * count.saturating_sub(prepaid)
+        price(spec, prices, name) * count.saturating_sub(prepaid)
     });
     costs.sum()
 }
@@ -295,6 +296,7 @@ impl Tally {
 fn check_size(
     spec: &FleetSpec,
     memory: &Memory,
+    seen: &Observation,
     count: &Count<'_>,
     actions: &[Action],
     report: &mut impl FnMut(Invariant, String),
@@ -323,9 +325,9 @@ fn check_size(
             format!("{instances} of {}", spec.limits.max),
         );
     }
-    let spend = cost(spec, &offerings);
+    let spend = cost(spec, &seen.prices, &offerings);
     // What is prepaid may be bought whatever the rest costs.
-    let dearer = spend > cost(spec, &count.offerings);
+    let dearer = spend > cost(spec, &seen.prices, &count.offerings);
     if dearer && spend > u128::from(spec.limits.max_usd_per_hour.get()) {
         report(
             Invariant::NeverAboveSpend,
@@ -439,16 +441,17 @@ fn check_tokens(memory: &Memory, decision: &Decision, report: &mut impl FnMut(In
     }
 }
 
-/// The dearest price stands for a name that is not known.
-fn price(spec: &FleetSpec, offering: &str) -> u128 {
-    let named = spec.offerings.iter().find(|one| one.name == offering);
-    let price = named.map(|one| one.price.get());
-    let dearest = || {
-        spec.offerings
-            .iter()
-            .map(|one| one.price.get())
-            .max()
-            .unwrap_or(0)
-    };
-    u128::from(price.unwrap_or_else(dearest))
+/// What an offering costs now; the dearest price stands for a name that is not
+/// known.
+fn price(spec: &FleetSpec, prices: &Quotes, offering: &str) -> u128 {
+    let of = |name: &str, listed: u64| prices.get(name).map_or(listed, |quote| quote.price.get());
+    let mut dearest = 0;
+    for one in &spec.offerings {
+        let price = of(&one.name, one.price.get());
+        if one.name == offering {
+            return u128::from(price);
+        }
+        dearest = dearest.max(price);
+    }
+    u128::from(dearest)
 }

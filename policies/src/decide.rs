@@ -16,6 +16,7 @@ use crate::model::{
 };
 use crate::placement::{self, Choice, Held, Lot, Wanted};
 use crate::policy::{View, combine};
+use crate::quote::priced;
 use crate::signal::Completeness;
 use crate::spec::FleetSpec;
 use crate::units::Timestamp;
@@ -37,7 +38,7 @@ pub fn decide(spec: &FleetSpec, memory: &Memory, seen: &Observation) -> Decision
 
 /// [`decide`] for a memory that has taken in what is `seen` already.
 pub(crate) fn decide_looked(spec: &FleetSpec, looked: &Memory, seen: &Observation) -> Decision {
-    let mut decision = think(spec, looked, seen);
+    let mut decision = think(&priced(spec, &seen.prices), looked, seen);
     let violations = audit_looked(spec, looked, seen, &decision);
     if !violations.is_empty() {
         let violations = violations.iter().map(ToString::to_string).collect();
@@ -534,6 +535,7 @@ pub(crate) fn elsewhere(
     let Ok(listing) = &seen.fleet else {
         return Vec::new();
     };
+    let spec = &*priced(spec, &seen.prices);
     let fleet = Fleet::sort(spec, memory, seen.now, listing);
     let held = Held::count(spec, memory, fleet.billed(), &fleet.serving);
     let now = Now {

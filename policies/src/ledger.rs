@@ -1,9 +1,9 @@
 //! What a fleet has cost, by what windlass saw: spent, avoided, wasted.
 //!
 //! It is integrated from complete listings. Between two of them every instance
-//! of the earlier one is charged at its list price; a launch is charged from
-//! when it was asked for, and an ended instance up to its end and then what its
-//! billing rule rounds up to. A gap without listings is charged by the last
+//! of the earlier one is charged at the price of the moment; a launch is charged
+//! from when it was asked for, and an ended instance up to its end and then what
+//! its billing rule rounds up to. A gap without listings is charged by the last
 //! known fleet. What is prepaid costs nothing more, whichever instance it is.
 //! An instance that vanishes is charged up to the first listing without it: the
 //! ledger is as exact as the cycle is short, and is no invoice.
@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{Instance, Market, Offering, Phase, Work, is_default};
 use crate::placement::{first_of, offering_of, paid_left_micros, price_of};
+use crate::quote::{Quotes, priced};
 use crate::spec::FleetSpec;
 use crate::units::{Meter, MicroUsd, Timestamp, micros_of};
 
@@ -63,9 +64,10 @@ impl Ledger {
         self.spent.total()
     }
 
-    /// What running `limits.max` instances on demand all the time would have
-    /// cost more than what was spent, at the price of the cheapest on-demand
-    /// offering (of the first offering, if none is on demand); 0 at least.
+    /// What running `limits.max` instances on demand all the time, prepaid ones
+    /// first, would have cost more than what was spent, at the price of the
+    /// cheapest on-demand offering; 0 at least. If none is on demand, at what the
+    /// spec says of the first offering, whatever it costs now.
     pub fn avoided(&self) -> MicroUsd {
         MicroUsd::new((self.at_max.total().get() - self.spent().get()).max(0))
     }
@@ -100,13 +102,16 @@ impl Ledger {
         self.since.unwrap_or(now)
     }
 
-    /// Charges everything up to `now`, when `alive` instances are there.
+    /// Charges everything up to `now`, when `alive` instances are there, at the
+    /// `prices` of now.
     pub(crate) fn charge<'a>(
         &mut self,
-        spec: &FleetSpec,
+        configured: &FleetSpec,
+        prices: &Quotes,
         now: Timestamp,
         alive: impl Iterator<Item = (&'a Instance, bool)>,
     ) {
+        let spec = &*priced(configured, prices);
         let since = *self.since.get_or_insert(now);
         let gap = u128::from(micros_of(now.since(self.until.max(since))));
         // Instance time by offering: there, and there for nothing.
@@ -138,8 +143,13 @@ impl Ledger {
             self.spent.add_wide(price, paid);
             self.wasted.add_wide(price, useless.min(paid));
         }
-        let yardstick = yardstick(spec);
-        let most = u128::from(spec.limits.max.saturating_sub(yardstick.prepaid));
+        let yardstick = yardstick(configured);
+        // Whichever offering they are of: a fleet at its maximum uses them all.
+        let prepaid = spec
+            .offerings
+            .iter()
+            .fold(0, |sum: u32, one| sum.saturating_add(one.prepaid));
+        let most = u128::from(spec.limits.max.saturating_sub(prepaid));
         self.at_max.add_wide(yardstick.price, most * gap);
         self.fresh.clear();
         self.failed.clear();

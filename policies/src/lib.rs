@@ -23,6 +23,7 @@ pub mod policy_file;
 pub mod ports;
 pub mod presets;
 pub mod problems;
+pub mod quote;
 pub mod reconcile;
 pub mod signal;
 pub mod spec;

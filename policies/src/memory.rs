@@ -58,14 +58,17 @@ pub struct Memory {
     pub shrunk_at: Option<Timestamp>,
     /// How many instances were ended when, within the last hour.
     pub ends: Vec<Ended>,
-    /// How reliably offerings are granted, by name; only those that refused
-    /// something of late, and are still sold.
+    /// How reliably offerings are granted and kept, by name; only those that
+    /// refused something or took it back of late, and are still sold.
     #[serde(default, skip_serializing_if = "is_default")]
     pub standings: BTreeMap<String, Standing>,
     /// Listed instances with a notice, and since when it is acted on: `None` for
     /// a rebalance that is ignored.
     #[serde(default, skip_serializing_if = "is_default")]
     pub noticed: BTreeMap<InstanceId, Option<Timestamp>>,
+    /// Listed instances whose interruption has been held against their offering.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub interrupted: BTreeSet<InstanceId>,
     /// Listed instances that another store launched, if such are to be ended.
     #[serde(default, skip_serializing_if = "is_default")]
     pub strays: BTreeMap<InstanceId, Stray>,
@@ -246,6 +249,7 @@ impl Memory {
         self.first_look.get_or_insert(seen.now);
         self.corroborate(limits, listing);
         self.heed_notices(spec, seen.now, listing);
+        self.hold_against_offerings(seen.now, listing);
         self.confirm_launches(limits, seen.now, listing);
         self.judge_boots(limits, seen.now, listing);
         self.adopt_fenced(seen.now, listing);
@@ -259,7 +263,7 @@ impl Memory {
             let failed = unready.get(&instance.id).is_some_and(|failed| *failed);
             (instance, failed)
         });
-        self.ledger.charge(spec, seen.now, alive);
+        self.ledger.charge(spec, &seen.prices, seen.now, alive);
     }
 
     /// Takes in what was decided: launches count from now on, whatever the
@@ -507,6 +511,34 @@ impl Memory {
         }
     }
 
+    /// Holds what the provider takes back against its offering, once.
+    fn hold_against_offerings(&mut self, now: Timestamp, listing: &Listing) {
+        let interrupted =
+            |instance: &Instance| matches!(instance.notice, Some(Notice::Interruption { .. }));
+        if self.interrupted.is_empty() && !listing.instances.iter().any(interrupted) {
+            return;
+        }
+        // Instances by offering: held up to now, and lost of those.
+        let mut counts: BTreeMap<&str, (u32, u32)> = BTreeMap::new();
+        for instance in &listing.instances {
+            let lost = interrupted(instance);
+            let held = lost || instance.phase != Phase::Ending;
+            if !held || (lost && !self.interrupted.insert(instance.id.clone())) {
+                continue;
+            }
+            let count = counts.entry(&instance.offering).or_default();
+            count.0 = count.0.saturating_add(1);
+            count.1 = count.1.saturating_add(u32::from(lost));
+        }
+        for (offering, (held, lost)) in counts {
+            if lost > 0 {
+                let standing = self.standings.entry(offering.to_owned());
+                let standing = standing.or_insert_with(|| Standing::unknown(now));
+                standing.lose(now, held, lost);
+            }
+        }
+    }
+
     /// Counts in how many complete listings each stray was, once the fleet has
     /// been observed.
     fn watch_strays(&mut self, spec: &FleetSpec, now: Timestamp, listing: &Listing) {
@@ -668,6 +700,7 @@ impl Memory {
         });
         self.noticed
             .retain(|id, _| find(listing, id).is_some_and(|instance| instance.notice.is_some()));
+        self.interrupted.retain(|id| listed(listing, id).is_some());
         self.drains.retain(|id, _| listed(listing, id).is_some());
         // Kept for a while after it has gone from the listing, since listings
         // may be older than the last one. Given up if it is still listed as

@@ -113,6 +113,7 @@ mod tests {
                 now: at,
                 fleet: Ok(Listing::default()),
                 readings: Readings::new(),
+                prices: BTreeMap::new(),
             },
             decision: Decision {
                 epoch: Epoch(1),

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::quote::Quotes;
 use crate::signal::{Absence, Readings};
 use crate::units::{MicroUsdPerHour, Timestamp};
 
@@ -247,6 +248,9 @@ pub struct Observation {
     pub fleet: Result<Listing, FleetError>,
     /// One reading per signal of the fleet.
     pub readings: Readings,
+    /// What offerings cost now whose price moves.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub prices: Quotes,
 }
 
 /// Proof that an instance may be ended: it was fenced, and then either found
@@ -577,13 +581,13 @@ pub enum Reason {
         count: u32,
     },
     /// An offering is asked for less than its price alone would have it,
-    /// because it was refused of late.
+    /// because it refused something or took it back of late.
     OfferingAvoided {
         /// Which one.
         offering: String,
         /// How many are asked of it in this cycle.
         asked: u32,
-        /// What share of what was asked of it is granted, in percent.
+        /// What share of what is asked of it is granted and kept, in percent.
         granted_percent: u32,
     },
     /// What one offering did not grant was asked of another in the same cycle.
@@ -674,7 +678,7 @@ impl fmt::Display for Reason {
                 granted_percent,
             } => write!(
                 out,
-                "only {asked} asked of {offering}, which grants {granted_percent} % of late"
+                "only {asked} asked of {offering}, which grants and keeps {granted_percent} % of late"
             ),
             Self::BoughtElsewhere {
                 missing,

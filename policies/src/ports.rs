@@ -6,6 +6,7 @@
 
 use crate::memory::Memory;
 use crate::model::{Action, Decision, Epoch, FleetError, Listing, Observation, Outcome};
+use crate::quote::Quotes;
 use crate::signal::{Readings, SignalSpec};
 use crate::units::Timestamp;
 
@@ -37,6 +38,12 @@ pub trait FleetProvider {
     /// Does `action`, or finds that it was done before. An epoch older than
     /// one seen before is refused with [`FleetError::StaleEpoch`].
     async fn apply(&self, fleet: &str, epoch: Epoch, action: &Action) -> Outcome;
+
+    /// What offerings cost now whose price moves, as far as that is known
+    /// without waiting for an answer; none, where prices stand still.
+    fn prices(&self) -> Quotes {
+        Quotes::new()
+    }
 }
 
 /// Where decisions and outcomes are written down.

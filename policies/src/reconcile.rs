@@ -80,6 +80,7 @@ where
         now,
         fleet,
         readings,
+        prices: ports.provider.prices(),
     };
     let before = ports.store.is_read().then(|| memory.clone());
     memory.look(spec, &seen);

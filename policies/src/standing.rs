@@ -1,5 +1,6 @@
-//! How reliably an offering is granted: what launches of it came to, forgotten
-//! in time, and how much may be asked of it at once.
+//! How reliably an offering is granted and kept: what launches of it came to and
+//! what the provider took back, forgotten in time, and how much may be asked of
+//! it at once.
 //!
 //! The estimate is a Beta count with exponential forgetting, as in discounted
 //! Thompson sampling (Raj and Kalyani, "Taming Non-stationary Bandits", 2017):
@@ -7,9 +8,15 @@
 //! the other, and both halve every [`HALF_LIFE`]. With one grant put in
 //! advance, an offering that nothing is known of counts as sure.
 //!
+//! What the provider takes back counts against its offering too: the share of
+//! its instances that it takes, as if that share of a launch had been refused.
+//! Spot capacity is taken back where it runs short, and what was bought there
+//! anew would be the next to go.
+//!
 //! The estimate says how dear an offering really is: its price by the share
 //! that is granted. The budget says how much is risked on it: one instance
-//! after a refusal, twice as many after every full grant. So there is no ban
+//! after a refusal, as many as it left after it took some back, twice as many
+//! after every full grant. So there is no ban
 //! that is too long for a short shortage and too short for a long one.
 
 use std::time::Duration;
@@ -32,13 +39,17 @@ const LAUNCHES_MAX: u32 = 32 * LAUNCH;
 /// and a bit.
 const FORGOTTEN: u32 = LAUNCH / 20;
 
+/// One instance taken back of many is telling too: others of its pool tend to
+/// follow. It counts as a quarter of a launch at least.
+const LOSS_MIN: u32 = LAUNCH / 4;
+
 /// What launches of one offering came to of late. There is one only for
-/// offerings that refused something.
+/// offerings that refused something or took something back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Standing {
     /// Thousandths of launches granted, as of `at`.
     pub granted: u32,
-    /// Thousandths of launches refused, as of `at`.
+    /// Thousandths of launches refused or taken back, as of `at`.
     pub refused: u32,
     /// When something was learnt last.
     pub at: Timestamp,
@@ -73,7 +84,19 @@ impl Standing {
         };
     }
 
-    /// The share of what is asked for that is granted, in thousandths, 1 to 1000.
+    /// Takes in that the provider takes back `lost` of the `held` instances of
+    /// the offering at `at`.
+    pub fn lose(&mut self, at: Timestamp, held: u32, lost: u32) {
+        let held = held.max(lost).max(1);
+        let share = (u64::from(lost) * u64::from(LAUNCH)).div_ceil(u64::from(held));
+        let share = u32::try_from(share).unwrap_or(LAUNCH).max(LOSS_MIN);
+        self.granted = self.faded(self.granted, at);
+        self.refused = (self.faded(self.refused, at) + share).min(LAUNCHES_MAX);
+        self.at = self.at.max(at);
+        self.budget = self.budget.min((held - lost).max(1));
+    }
+
+    /// The share of what is asked for that is granted and kept, in thousandths, 1 to 1000.
     pub fn odds(&self, now: Timestamp) -> u32 {
         let granted = u64::from(self.faded(self.granted, now) + LAUNCH);
         let refused = u64::from(self.faded(self.refused, now));
@@ -127,6 +150,33 @@ mod tests {
             let got = (standing.odds(minute(0)), standing.budget);
             assert_eq!(got, (odds, budget), "{granted} of {asked}");
         }
+    }
+
+    #[test]
+    fn what_is_taken_back_sets_back_by_its_share() {
+        // held, lost -> odds in thousandths, budget
+        for (held, lost, odds, budget) in [
+            (1, 1, 500, 1),
+            (8, 8, 500, 1),
+            (8, 4, 666, 4),
+            (100, 1, 800, 99),
+            // More than were known of.
+            (0, 3, 500, 1),
+        ] {
+            let mut standing = Standing::unknown(minute(0));
+            standing.lose(minute(0), held, lost);
+            let got = (standing.odds(minute(0)), standing.budget);
+            assert_eq!(got, (odds, budget), "{lost} of {held}");
+        }
+        let mut standing = Standing::unknown(minute(0));
+        standing.lose(minute(0), 4, 1);
+        standing.lose(minute(0), 3, 1);
+        assert_eq!((standing.odds(minute(0)), standing.budget), (631, 2));
+        assert!(!standing.is_forgotten(minute(30)));
+        assert!(
+            standing.is_forgotten(minute(60)),
+            "it fades as a refusal does"
+        );
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! Buying from several offerings, and living with what EC2 does: shortages,
 //! partial grants, notices, strays.
 
+#[path = "buying/money.rs"]
+mod money;
+
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -18,6 +21,7 @@ use windlass_policies::model::{
 };
 use windlass_policies::policy::{Fixed, NamedPolicy, Policy, QueueBacklog};
 use windlass_policies::ports::{Clock, FleetProvider, MetricSource, Store};
+use windlass_policies::quote::{Quote, Quotes};
 use windlass_policies::reconcile::{Cycle, Mode, Ports, reconcile};
 use windlass_policies::signal::{Readings, SignalSpec};
 use windlass_policies::spec::{
@@ -79,6 +83,8 @@ struct Shop {
     instances: RefCell<Vec<Instance>>,
     /// Launches of these offerings get no answer, though they happen.
     mute: RefCell<Vec<String>>,
+    /// What offerings cost now, if not what the spec says.
+    prices: RefCell<Quotes>,
     store: MemoryStore,
     memory: RefCell<Memory>,
 }
@@ -93,6 +99,7 @@ impl Shop {
             stock: RefCell::new(stock.collect()),
             instances: RefCell::default(),
             mute: RefCell::default(),
+            prices: RefCell::default(),
             store: MemoryStore::keeping_all(),
             memory: RefCell::new(Memory::new("s1", Epoch(1))),
         }
@@ -119,6 +126,15 @@ impl Shop {
         let cycle = cycle.expect("the store takes all");
         self.now.set(self.now.get() + MINUTE);
         cycle
+    }
+
+    /// From now on the offering costs so many micro-dollars an hour.
+    fn reprice(&self, offering: &str, price: u64) {
+        let quote = Quote {
+            price: MicroUsdPerHour::new(price),
+            read_at: self.now.get(),
+        };
+        self.prices.borrow_mut().insert(offering.to_owned(), quote);
     }
 
     /// A restart: all that is remembered comes from the store.
@@ -185,6 +201,10 @@ impl MetricSource for Shop {
 }
 
 impl FleetProvider for Shop {
+    fn prices(&self) -> Quotes {
+        self.prices.borrow().clone()
+    }
+
     async fn list(&self, _: &str) -> Result<Listing, FleetError> {
         Ok(Listing {
             instances: self.instances.borrow().clone(),
@@ -454,7 +474,7 @@ fn an_interrupted_instance_is_replaced_and_fenced_at_once() {
     says(
         &shop.cycle(&spec),
         &expect![
-            "2 -> 3 | 1 spot-a: 1 launched; fence i-001: fenced, busy | 1 taken back by the provider, and let go"
+            "2 -> 3 | 1 spot-b: 1 launched; fence i-001: fenced, busy | only 0 asked of spot-a, which grants and keeps 74 % of late; 1 taken back by the provider, and let go"
         ],
     );
     // It is not put back to work, whatever is needed.
@@ -484,7 +504,7 @@ fn an_interruption_needs_no_reading_and_a_rebalance_does() {
     says(
         &shop.cycle(&spec),
         &expect![
-            "0 -> 2 | 2 spot-a: 2 launched; fence i-000: fenced, busy | 1 taken back by the provider, and let go; 1 likely to be taken back, and let go once replaced"
+            "0 -> 2 | 2 spot-b: 2 launched; fence i-000: fenced, busy | only 0 asked of spot-a, which grants and keeps 66 % of late; 1 taken back by the provider, and let go; 1 likely to be taken back, and let go once replaced"
         ],
     );
     says(
@@ -655,6 +675,7 @@ fn the_audit_finds_what_a_faulty_core_would_do() {
             complete: true,
         }),
         readings: Readings::new(),
+        prices: Quotes::new(),
     };
     let sound = windlass_policies::decide::decide(&spec, &memory, &seen);
     assert_eq!(audit(&spec, &memory, &seen, &sound), []);

@@ -14,6 +14,7 @@ use windlass_policies::model::{
     Market, Observation, Offering, Outcome, Phase, Reason, Wish, Work,
 };
 use windlass_policies::policy::{Fixed, NamedPolicy, Policy, QueueBacklog};
+use windlass_policies::quote::Quotes;
 use windlass_policies::signal::{Absence, Reading, Readings, SignalKind, SignalSpec};
 use windlass_policies::spec::{Drain, FleetSpec, Limits, Mix, Objective, Spot, Strays};
 use windlass_policies::units::{MicroUsdPerHour, Timestamp};
@@ -129,6 +130,7 @@ fn see(fleet: Result<Listing, FleetError>, readings: Readings) -> Observation {
         now: NOW,
         fleet,
         readings,
+        prices: Quotes::new(),
     }
 }
 
@@ -529,7 +531,7 @@ proptest! {
             let now = NOW + Duration::from_mins(cycle * 3);
             let fleet = listed(weather, &tokens, now);
             let readings = readings_at(now, weather.backlog, weather.in_flight);
-            let seen = Observation { now, fleet, readings };
+            let seen = Observation { now, ..see(fleet, readings) };
             let decision = decide(&spec, &memory, &seen);
             prop_assert_eq!(&decision, &decide(&spec, &memory, &seen));
             check(&spec, &memory, &seen, &decision);

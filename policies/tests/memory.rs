@@ -18,6 +18,7 @@ use windlass_policies::model::{
 };
 use windlass_policies::policy::{Fixed, NamedPolicy, Policy};
 use windlass_policies::ports::{Clock, FleetProvider, MetricSource, Record, Store, StoreError};
+use windlass_policies::quote::Quotes;
 use windlass_policies::reconcile::{Mode, Ports, reconcile};
 use windlass_policies::signal::{Readings, SignalSpec};
 use windlass_policies::spec::{Drain, FleetSpec, Limits, Mix, Objective, Spot};
@@ -90,6 +91,7 @@ fn see(now: Timestamp, instances: Vec<Instance>) -> Observation {
             complete: true,
         }),
         readings: Readings::new(),
+        prices: Quotes::new(),
     }
 }
 

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use windlass_policies::model::{Action, Epoch, FleetError, Instance, InstanceId, Listing, Outcome};
 use windlass_policies::ports::{Clock, FleetProvider, MetricSource, Record, Store, StoreError};
+use windlass_policies::quote::Quotes;
 use windlass_policies::signal::{Absence, Completeness, Reading, Readings, SignalSpec};
 use windlass_policies::units::{Timestamp, micros_of};
 
@@ -172,6 +173,10 @@ impl<P: MetricSource> MetricSource for Faulty<'_, P> {
 }
 
 impl<P: FleetProvider + Clock> FleetProvider for Faulty<'_, P> {
+    fn prices(&self) -> Quotes {
+        self.inner.prices()
+    }
+
     async fn list(&self, fleet: &str) -> Result<Listing, FleetError> {
         self.faults.crash_point().await;
         let mix = self.faults.mix.get();

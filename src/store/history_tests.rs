@@ -2,6 +2,7 @@ use tempfile::TempDir;
 use windlass_policies::memory::Memory;
 use windlass_policies::model::{Decision, FleetError, InstanceId, Observation};
 use windlass_policies::ports::Store as _;
+use windlass_policies::quote::Quotes;
 use windlass_policies::signal::Readings;
 
 use super::*;
@@ -21,6 +22,7 @@ fn decided(cycle: u64, at: Timestamp) -> Record {
             now: at,
             fleet,
             readings: Readings::new(),
+            prices: Quotes::new(),
         },
         decision: Decision {
             epoch: Epoch(1),

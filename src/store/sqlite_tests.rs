@@ -69,6 +69,7 @@ fn decided_with(fleet: &str, cycle: u64, actions: Vec<Action>) -> Decided {
             now: at,
             fleet: Ok(Listing::default()),
             readings,
+            prices: BTreeMap::new(),
         },
         decision,
         spec: format!("spec of {fleet}"),
