@@ -11,6 +11,7 @@ pub mod aws;
 pub mod bench;
 pub mod cli;
 pub mod clock;
+pub mod comparison;
 pub mod config;
 pub mod daemon;
 pub mod exit;

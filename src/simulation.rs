@@ -3,7 +3,7 @@
 
 mod files;
 pub mod flowing;
-mod rows;
+pub(crate) mod rows;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -234,6 +234,6 @@ fn tell_progress(elapsed: Duration, done: u64, all: u64) {
 }
 
 /// A line for whoever waits; if nobody reads it, that is all right.
-fn note(text: &str) {
+pub(crate) fn note(text: &str) {
     let _ = writeln!(io::stderr().lock(), "windlass: {text}");
 }

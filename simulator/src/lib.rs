@@ -8,18 +8,22 @@
 mod accrual;
 pub mod bench;
 pub mod bound;
+pub mod comparison;
 pub mod distribution;
 pub mod elasticity;
 pub mod embedded;
 pub mod engine;
 pub mod faults;
+pub mod fingerprint;
 pub mod queue;
 pub mod random;
 pub mod report;
 pub mod scenario;
 pub mod score;
+pub mod stretch;
 #[cfg(test)]
 mod testing;
 pub mod trace;
+pub mod tune;
 pub mod workload;
 pub mod world;

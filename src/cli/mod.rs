@@ -2,9 +2,11 @@
 
 mod bench;
 mod check;
+mod compare;
 mod explain;
 mod iam;
 mod later;
+mod merge;
 mod preflight;
 mod replay;
 mod run;
@@ -77,6 +79,8 @@ enum Verb {
     Run(run::Run),
     Check(check::Check),
     Simulate(simulate::Simulate),
+    Compare(compare::Compare),
+    Merge(merge::Merge),
     Explain(explain::Explain),
     Replay(replay::Replay),
     Bench(bench::Bench),
@@ -195,6 +199,8 @@ fn obey(cli: &Cli) -> Result<Exit, Failure> {
         Verb::Run(verb) => verb.obey(&mut out),
         Verb::Check(verb) => verb.obey(&mut out),
         Verb::Simulate(verb) => verb.obey(&mut out),
+        Verb::Compare(verb) => verb.obey(&mut out),
+        Verb::Merge(verb) => verb.obey(&mut out),
         Verb::Explain(verb) => verb.obey(&mut out),
         Verb::Replay(verb) => verb.obey(&mut out),
         Verb::Bench(verb) => verb.obey(&mut out),
@@ -301,7 +307,7 @@ mod tests {
         let mut command = Cli::command();
         command.build();
         let verbs: Vec<_> = command.get_subcommands_mut().collect();
-        assert_eq!(verbs.len(), 9, "eight, and `help`");
+        assert_eq!(verbs.len(), 11, "ten, and `help`");
         for verb in verbs.into_iter().filter(|verb| verb.get_name() != "help") {
             let name = verb.get_name().to_owned();
             let help = verb.render_long_help().to_string();

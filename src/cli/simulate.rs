@@ -259,8 +259,22 @@ impl Simulate {
 }
 
 fn open_candidate(file: &str) -> Result<Candidate, Failure> {
+    let (name, text) = named_text(file)?;
+    let PolicyFile {
+        policies, signals, ..
+    } = policy_file::read(&text)
+        .map_err(|problems| Failure::new(Exit::Usage, problems.in_file(file)))?;
+    Ok(Candidate {
+        name,
+        policies,
+        signals,
+    })
+}
+
+/// The policy file `file`, or builtin:PRESET: what it is called, and its text.
+pub(super) fn named_text(file: &str) -> Result<(String, String), Failure> {
     let path = Path::new(file);
-    let (name, text) = if let Some(preset) = file.strip_prefix(BUILT_IN) {
+    Ok(if let Some(preset) = file.strip_prefix(BUILT_IN) {
         let text = crate::config::policy_text(file, Path::new(""));
         (
             preset.to_owned(),
@@ -270,15 +284,6 @@ fn open_candidate(file: &str) -> Result<Candidate, Failure> {
         let text = fs::read_to_string(path).map_err(|error| Failure::unreadable(path, error))?;
         let stem = path.file_stem().unwrap_or_default();
         (stem.to_string_lossy().into_owned(), text)
-    };
-    let PolicyFile {
-        policies, signals, ..
-    } = policy_file::read(&text)
-        .map_err(|problems| Failure::new(Exit::Usage, problems.in_file(file)))?;
-    Ok(Candidate {
-        name,
-        policies,
-        signals,
     })
 }
 
@@ -312,7 +317,7 @@ fn price_of_waiting(scenario: &Scenario) -> String {
     format!("waiting costs ${price} per job and hour")
 }
 
-fn make_folder(folder: &Path) -> Result<(), Failure> {
+pub(super) fn make_folder(folder: &Path) -> Result<(), Failure> {
     if folder.exists() && !folder.is_dir() {
         let what = format!(
             "--out {} is a file: name a folder, which is made if it is not there",
@@ -323,7 +328,7 @@ fn make_folder(folder: &Path) -> Result<(), Failure> {
     fs::create_dir_all(folder).map_err(|error| unwritable(folder, error))
 }
 
-fn unwritable(path: &Path, cause: io::Error) -> Failure {
+pub(super) fn unwritable(path: &Path, cause: io::Error) -> Failure {
     Failure::because(
         Exit::Unavailable,
         format!("cannot write {}", path.display()),
@@ -389,7 +394,7 @@ fn write_table(out: &mut dyn Write, scenario: &Scenario, scores: &[Score]) -> io
 }
 
 /// Columns as wide as they need to be; the first one to the left.
-fn write_columns(out: &mut dyn Write, columns: &[Column]) -> io::Result<()> {
+pub(super) fn write_columns(out: &mut dyn Write, columns: &[Column]) -> io::Result<()> {
     let widest = |column: &Column| {
         let cells = column.cells.iter().map(String::as_str);
         cells

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parquet::basic::{Compression, ConvertedType, GzipLevel, Repetition, Type as Physical};
-use parquet::data_type::{ByteArray, ByteArrayType, DoubleType, Int64Type};
+use parquet::data_type::{BoolType, ByteArray, ByteArrayType, DoubleType, Int64Type};
 use parquet::errors::ParquetError;
+use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{WriterProperties, WriterVersion};
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::types::Type;
@@ -19,30 +20,38 @@ const GROUP_ROWS: usize = 32_768;
 
 /// What a column holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// Whole numbers.
     Count,
     /// Millionths, written as whole ones with a fraction.
     Micros,
+    /// Numbers, as they are.
+    Real,
+    /// Yes or no.
+    Flag,
     /// Text.
     Text,
 }
 
 /// One value; only of the kind of its column.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Cell<'a> {
+pub(crate) enum Cell<'a> {
     /// There is none.
     Absent,
     /// A whole number.
     Count(u64),
     /// Millionths.
     Micros(u64),
+    /// A number.
+    Real(f64),
+    /// Yes or no.
+    Flag(bool),
     /// Text.
     Text(&'a str),
 }
 
 /// Nothing for `None`.
-pub(super) fn or_absent<T>(
+pub(crate) fn or_absent<T>(
     value: Option<T>,
     cell: impl FnOnce(T) -> Cell<'static>,
 ) -> Cell<'static> {
@@ -50,7 +59,7 @@ pub(super) fn or_absent<T>(
 }
 
 /// A file of rows. The first write that fails is told at the end.
-pub(super) struct Rows {
+pub(crate) struct Rows {
     path: PathBuf,
     form: Form,
     failed: Option<io::Error>,
@@ -64,7 +73,7 @@ enum Form {
 impl Rows {
     /// Begins `stem` in `folder`, with the ending of its format, for rows of
     /// `columns`.
-    pub(super) fn create(
+    pub(crate) fn create(
         folder: &Path,
         stem: &str,
         format: FileFormat,
@@ -74,27 +83,45 @@ impl Rows {
             FileFormat::Csv => format!("{stem}.csv"),
             FileFormat::Parquet => format!("{stem}.parquet"),
         });
-        let form = Form::begin(&path, format, columns);
-        let form = form.map_err(|source| SimulationError::Write {
-            path: path.clone(),
-            source,
-        })?;
-        Ok(Self {
+        match Form::begin(&path, format, columns, None) {
+            Ok(form) => Ok(Self::begun(path, form)),
+            Err(source) => Err(SimulationError::Write { path, source }),
+        }
+    }
+
+    /// Begins the Parquet file `path` for rows of `columns`, with a note about
+    /// all of it: its name and its text.
+    pub(crate) fn create_noted(
+        path: &Path,
+        columns: &[(&str, Kind)],
+        note: (&str, String),
+    ) -> Result<Self, SimulationError> {
+        match Form::begin(path, FileFormat::Parquet, columns, Some(note)) {
+            Ok(form) => Ok(Self::begun(path.to_owned(), form)),
+            Err(source) => Err(SimulationError::Write {
+                path: path.to_owned(),
+                source,
+            }),
+        }
+    }
+
+    const fn begun(path: PathBuf, form: Form) -> Self {
+        Self {
             path,
             form,
             failed: None,
-        })
+        }
     }
 
     /// Writes a row: one cell for each column.
-    pub(super) fn write(&mut self, cells: &[Cell<'_>]) {
+    pub(crate) fn write(&mut self, cells: &[Cell<'_>]) {
         if self.failed.is_none() {
             self.failed = self.form.write(cells).err();
         }
     }
 
     /// Ends the file.
-    pub(super) fn finish(self) -> Result<(), SimulationError> {
+    pub(crate) fn finish(self) -> Result<(), SimulationError> {
         let finished = match self.failed {
             Some(failed) => Err(failed),
             None => self.form.finish(),
@@ -107,7 +134,12 @@ impl Rows {
 }
 
 impl Form {
-    fn begin(path: &Path, format: FileFormat, columns: &[(&str, Kind)]) -> io::Result<Self> {
+    fn begin(
+        path: &Path,
+        format: FileFormat,
+        columns: &[(&str, Kind)],
+        note: Option<(&str, String)>,
+    ) -> io::Result<Self> {
         let file = File::create(path)?;
         match format {
             FileFormat::Csv => {
@@ -117,7 +149,7 @@ impl Form {
                 Ok(Self::Csv(file))
             }
             FileFormat::Parquet => {
-                let groups = Groups::begin(file, columns).map_err(io::Error::other)?;
+                let groups = Groups::begin(file, columns, note).map_err(io::Error::other)?;
                 Ok(Self::Parquet(Box::new(groups)))
             }
         }
@@ -149,6 +181,8 @@ fn write_line(file: &mut impl Write, cells: &[Cell<'_>]) -> io::Result<()> {
             Cell::Micros(micros) => {
                 write!(file, "{}.{:06}", micros / 1_000_000, micros % 1_000_000)?;
             }
+            Cell::Real(number) => write!(file, "{number}")?,
+            Cell::Flag(flag) => write!(file, "{flag}")?,
             // In quotes, quotes doubled.
             Cell::Text(text) => write!(file, "\"{}\"", text.replace('"', "\"\""))?,
         }
@@ -172,16 +206,24 @@ struct Column {
 
 enum Values {
     Count(Vec<i64>),
-    Micros(Vec<f64>),
+    /// Micros too.
+    Real(Vec<f64>),
+    Flag(Vec<bool>),
     Text(Vec<ByteArray>),
 }
 
 impl Groups {
-    fn begin(file: File, columns: &[(&str, Kind)]) -> Result<Self, ParquetError> {
+    fn begin(
+        file: File,
+        columns: &[(&str, Kind)],
+        note: Option<(&str, String)>,
+    ) -> Result<Self, ParquetError> {
+        let notes = note.map(|(name, text)| vec![KeyValue::new(name.to_owned(), text)]);
         let properties = WriterProperties::builder()
             .set_created_by("windlass".to_owned())
             .set_writer_version(WriterVersion::PARQUET_1_0)
             .set_compression(Compression::GZIP(GzipLevel::try_new(1)?))
+            .set_key_value_metadata(notes)
             .build();
         Ok(Self {
             file: SerializedFileWriter::new(file, schema(columns)?, Arc::new(properties))?,
@@ -225,7 +267,8 @@ impl Column {
         Self {
             values: match kind {
                 Kind::Count => Values::Count(Vec::new()),
-                Kind::Micros => Values::Micros(Vec::new()),
+                Kind::Micros | Kind::Real => Values::Real(Vec::new()),
+                Kind::Flag => Values::Flag(Vec::new()),
                 Kind::Text => Values::Text(Vec::new()),
             },
             levels: Vec::new(),
@@ -242,8 +285,16 @@ impl Column {
                 values.push(i64::try_from(*count).unwrap_or(i64::MAX));
                 true
             }
-            (Values::Micros(values), Cell::Micros(micros)) => {
+            (Values::Real(values), Cell::Micros(micros)) => {
                 values.push(*micros as f64 / 1e6);
+                true
+            }
+            (Values::Real(values), Cell::Real(number)) => {
+                values.push(*number);
+                true
+            }
+            (Values::Flag(values), Cell::Flag(flag)) => {
+                values.push(*flag);
                 true
             }
             (Values::Text(values), Cell::Text(text)) => {
@@ -251,7 +302,10 @@ impl Column {
                 true
             }
             (_, Cell::Absent) => false,
-            (_, Cell::Count(_) | Cell::Micros(_) | Cell::Text(_)) => {
+            (
+                _,
+                Cell::Count(_) | Cell::Micros(_) | Cell::Real(_) | Cell::Flag(_) | Cell::Text(_),
+            ) => {
                 debug_assert!(false, "a cell of another kind than its column");
                 false
             }
@@ -274,9 +328,15 @@ impl Column {
                     .write_batch(values, levels, None)?;
                 values.clear();
             }
-            Values::Micros(values) => {
+            Values::Real(values) => {
                 writer
                     .typed::<DoubleType>()
+                    .write_batch(values, levels, None)?;
+                values.clear();
+            }
+            Values::Flag(values) => {
+                writer
+                    .typed::<BoolType>()
                     .write_batch(values, levels, None)?;
                 values.clear();
             }
@@ -296,7 +356,8 @@ fn schema(columns: &[(&str, Kind)]) -> Result<Arc<Type>, ParquetError> {
     let fields = columns.iter().map(|(name, kind)| {
         let physical = match kind {
             Kind::Count => Physical::INT64,
-            Kind::Micros => Physical::DOUBLE,
+            Kind::Micros | Kind::Real => Physical::DOUBLE,
+            Kind::Flag => Physical::BOOLEAN,
             Kind::Text => Physical::BYTE_ARRAY,
         };
         let mut field = Type::primitive_type_builder(name, physical);

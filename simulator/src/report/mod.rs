@@ -10,6 +10,7 @@ mod recorder;
 mod tests;
 
 pub use page::html;
+pub(crate) use page::{CONTENT_POLICY, STYLE, escaped, push_table};
 pub use recorder::{BINS_MAX, Course, MARKS_MAX, Recorder, WaitPrices};
 
 use crate::score::Score;

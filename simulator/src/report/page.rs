@@ -9,7 +9,11 @@ use super::recorder::{Column, Course, MARKS_MAX, secs};
 use crate::score::Score;
 use crate::score::table::{self, Column as TableColumn};
 
-const STYLE: &str = include_str!("page.css");
+/// How pages look.
+pub(crate) const STYLE: &str = include_str!("page.css");
+/// What a page may fetch: nothing, whatever is in it.
+pub(crate) const CONTENT_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src \
+    'unsafe-inline'; img-src data:";
 const SCRIPT: &str = include_str!("page.js");
 
 /// The report of `runs` of one scenario, in their order. `begins_at` is what
@@ -27,11 +31,9 @@ pub fn html(runs: &[Run], begins_at: Option<Timestamp>, prices: &str) -> String 
         out,
         "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n",
     );
-    // Whatever is in here, nothing is ever fetched.
-    push(
+    let _ = writeln!(
         out,
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; \
-         style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:\">\n",
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"{CONTENT_POLICY}\">"
     );
     push(out, "<link rel=\"icon\" href=\"data:,\">\n");
     let _ = writeln!(
@@ -133,7 +135,8 @@ fn push_elasticity_note(out: &mut String, scores: &[Score]) {
     );
 }
 
-fn push_table(out: &mut String, columns: &[TableColumn]) {
+/// A table, heads first; the first column has the rows' heads.
+pub(crate) fn push_table(out: &mut String, columns: &[TableColumn]) {
     push(
         out,
         "<div class=\"wide\" tabindex=\"0\"><table>\n<thead><tr>",
@@ -295,7 +298,7 @@ fn json_text(text: &str) -> String {
 }
 
 /// Text for a page, in an element or an attribute.
-pub(super) fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for letter in text.chars() {
         match letter {

@@ -1,0 +1,228 @@
+//! The search for the places of a policy's knobs that cost least.
+//!
+//! Successive halving with common random numbers: every candidate meets the
+//! same jobs and the same boots, so that what differs is the policy.
+//!
+//! 1. Candidates are the policy as it stands in its file, and [`FIRST`] others
+//!    that fill the space of the knobs evenly (Halton's sequence, shifted as a
+//!    whole by the stream `tuning` of the seed). They run through the first half
+//!    of the window.
+//! 2. The [`KEPT`] best of them, and the policy as it stands, run through all of
+//!    it.
+//! 3. Twice, [`AROUND`] candidates around the best are tried on all of it: first
+//!    within an eighth of each knob's way, then within a thirty-second.
+//!
+//! The least cost wins; of equals, who was tried first. So the policy as it
+//! stands is never given up for one that is worse in the window.
+
+use crate::random::Stream;
+
+/// How many candidates there are at first, beside the policy as it stands.
+pub const FIRST: usize = 23;
+
+/// How many of them are tried on the whole window.
+pub const KEPT: usize = 6;
+
+/// How many are tried around the best, twice.
+pub const AROUND: usize = 6;
+
+/// How far around, as a share of a knob's way.
+const RADII: [f64; 2] = [1.0 / 8.0, 1.0 / 32.0];
+
+/// Bases of Halton's sequence, one for each knob; those beyond take the last.
+const BASES: [u32; 8] = [2, 3, 5, 7, 11, 13, 17, 19];
+
+/// Where knobs stand: from 0 to 1, or as in the file for `None`.
+pub type Places = Vec<Option<f64>>;
+
+/// How much of the window candidates are tried on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The first half.
+    Half,
+    /// All of it.
+    Whole,
+}
+
+/// How many windows a search goes through in all, in halves.
+pub fn half_windows(dials: usize) -> u64 {
+    if dials == 0 {
+        return 0;
+    }
+    let whole = KEPT + 1 + RADII.len() * AROUND;
+    u64::try_from(1 + FIRST + 2 * whole).unwrap_or(u64::MAX)
+}
+
+/// The places of `dials` knobs that cost least. `cost` tells, for each of some
+/// candidates, what it costs on a part of the window; `None` for what makes no
+/// policy.
+///
+/// # Errors
+/// Those of `cost`.
+pub fn search<E>(
+    dials: usize,
+    seed: u64,
+    mut cost: impl FnMut(Part, &[Places]) -> Result<Vec<Option<i64>>, E>,
+) -> Result<Places, E> {
+    let mut stream = Stream::new(seed, "tuning");
+    let as_it_stands: Places = vec![None; dials];
+    if dials == 0 {
+        return Ok(as_it_stands);
+    }
+    let mut first = vec![as_it_stands.clone()];
+    first.extend(even(dials, FIRST, &mut stream));
+    let mut halved = Ranked::default();
+    halved.add(&first, cost(Part::Half, &first)?);
+    let mut kept = vec![as_it_stands.clone()];
+    let others = halved.best().filter(|places| **places != as_it_stands);
+    kept.extend(others.take(KEPT).cloned());
+    let mut whole = Ranked::default();
+    whole.add(&kept, cost(Part::Whole, &kept)?);
+    for radius in RADII {
+        let centre = whole.best().find(|places| **places != as_it_stands);
+        let Some(centre) = centre.cloned() else {
+            break;
+        };
+        let mut around = even(dials, AROUND, &mut stream);
+        for place in around
+            .iter_mut()
+            .flat_map(|places| places.iter_mut().zip(&centre))
+        {
+            if let (Some(place), Some(centre)) = place {
+                *place = (centre + radius * (2.0 * *place - 1.0)).clamp(0.0, 1.0);
+            }
+        }
+        whole.add(&around, cost(Part::Whole, &around)?);
+    }
+    let best = whole.best().next().cloned();
+    Ok(best.unwrap_or(as_it_stands))
+}
+
+/// `count` places for `dials` knobs that fill the space evenly.
+fn even(dials: usize, count: usize, stream: &mut Stream) -> Vec<Places> {
+    let shifts: Vec<f64> = (0..dials).map(|_| stream.uniform()).collect();
+    let bases = BASES
+        .iter()
+        .chain(std::iter::repeat(&BASES[BASES.len() - 1]));
+    let axes: Vec<(u32, f64)> = bases.copied().zip(shifts).collect();
+    let numbers = (1_u32..).take(count);
+    let place = |number: u32, (base, shift): (u32, f64)| {
+        let moved = radical_inverse(number, base) + shift;
+        Some(if moved >= 1.0 { moved - 1.0 } else { moved })
+    };
+    numbers
+        .map(|number| axes.iter().map(|axis| place(number, *axis)).collect())
+        .collect()
+}
+
+/// The digits of `number` to `base`, mirrored at the point.
+fn radical_inverse(mut number: u32, base: u32) -> f64 {
+    let (mut value, mut share) = (0.0, 1.0);
+    while number > 0 {
+        share /= f64::from(base);
+        value += f64::from(number % base) * share;
+        number /= base;
+    }
+    value
+}
+
+/// Candidates by what they cost; of equals, the earlier first.
+#[derive(Default)]
+struct Ranked(Vec<(i64, Places)>);
+
+impl Ranked {
+    fn add(&mut self, tried: &[Places], costs: Vec<Option<i64>>) {
+        let known = tried.iter().zip(costs);
+        self.0
+            .extend(known.filter_map(|(places, cost)| Some((cost?, places.clone()))));
+        self.0.sort_by_key(|(cost, _)| *cost);
+    }
+
+    fn best(&self) -> impl Iterator<Item = &Places> {
+        self.0.iter().map(|(_, places)| places)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use super::*;
+
+    /// Finds the bottom of `cost`, a function of the places; as it stands is at
+    /// the places of `file`. Also says how many halves of the window it took.
+    fn bottom(file: &[f64], seed: u64, cost: impl Fn(&[f64]) -> Option<i64>) -> (Places, u64) {
+        let mut halves = 0;
+        let found = search(file.len(), seed, |part, tried| {
+            let each = if part == Part::Half { 1 } else { 2 };
+            halves += each * u64::try_from(tried.len()).expect("few");
+            let costs = tried.iter().map(|places| {
+                let own = places
+                    .iter()
+                    .zip(file)
+                    .map(|(place, file)| place.unwrap_or(*file));
+                cost(&own.collect::<Vec<_>>())
+            });
+            Ok::<_, Infallible>(costs.collect())
+        });
+        (found.expect("never fails"), halves)
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "small numbers of a test")]
+    fn bowl(places: &[f64], centre: &[f64]) -> i64 {
+        let off = places
+            .iter()
+            .zip(centre)
+            .map(|(place, centre)| libm::pow(place - centre, 2.0));
+        (off.sum::<f64>() * 1e9) as i64
+    }
+
+    #[test]
+    fn the_bottom_of_a_bowl_is_found_with_as_many_runs_as_told() {
+        for (seed, centre) in [(1, vec![0.3]), (2, vec![0.97]), (3, vec![0.2, 0.7])] {
+            let file = vec![0.5; centre.len()];
+            let (found, halves) = bottom(&file, seed, |places| Some(bowl(places, &centre)));
+            assert_eq!(halves, half_windows(centre.len()));
+            for (place, centre) in found.iter().zip(&centre) {
+                let off = (place.expect("not as it stands") - centre).abs();
+                assert!(
+                    off < if found.len() == 1 { 0.01 } else { 0.12 },
+                    "{found:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn what_stands_in_the_file_is_kept_unless_something_is_better() {
+        let (found, _) = bottom(&[0.5], 1, |_| Some(7));
+        assert_eq!(found, vec![None]);
+        let (found, _) = bottom(&[0.123], 1, |places| Some(bowl(places, &[0.123])));
+        assert_eq!(found, vec![None]);
+    }
+
+    #[test]
+    fn what_makes_no_policy_never_wins() {
+        let (found, _) = bottom(&[0.1], 1, |places| {
+            (places[0] < 0.5).then(|| bowl(places, &[0.9]))
+        });
+        assert!(found[0].is_some_and(|place| (0.4..0.5).contains(&place)));
+        let (found, _) = bottom(&[0.1, 0.1], 1, |_| None);
+        assert_eq!(found, vec![None, None]);
+    }
+
+    #[test]
+    fn the_same_seed_searches_the_same_places() {
+        let all = |seed| {
+            let mut all = Vec::new();
+            let found = search(2, seed, |_, tried| {
+                all.extend_from_slice(tried);
+                Ok::<_, Infallible>(vec![Some(1); tried.len()])
+            });
+            found.expect("never fails");
+            all
+        };
+        assert_eq!(all(1), all(1));
+        assert_ne!(all(1), all(2));
+    }
+}

@@ -1,0 +1,172 @@
+//! The work for one policy on one load.
+
+use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
+use windlass_policies::knobs::Turned;
+use windlass_policies::policy_file::PolicyFile;
+use windlass_policies::units::micros_of;
+use windlass_simulator::comparison::{Figures, Record, What, millionths};
+use windlass_simulator::stretch::{self, Span, Stretch};
+use windlass_simulator::tune::{self, Part, Places};
+
+use super::plan::{Plan, Task, Unit};
+use super::progress::{Progress, RUN};
+use super::state::State;
+use super::{Candidate, ComparisonError, Load};
+
+/// What all units of a load share.
+#[derive(Clone, Copy)]
+pub(super) struct Work<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) load: &'a Load,
+    pub(super) state: &'a State,
+    pub(super) progress: &'a Progress,
+}
+
+impl Work<'_> {
+    pub(super) fn do_unit(&self, unit: &Unit) -> Result<Vec<Record>, ComparisonError> {
+        match unit.task {
+            Task::Bound => Ok(self.bound(unit)),
+            Task::Policy { candidate, tuned } => {
+                self.policy(unit, &self.plan.candidates[candidate], tuned)
+            }
+        }
+    }
+
+    /// What no policy can beat on this load.
+    fn bound(&self, _unit: &Unit) -> Vec<Record> {
+        self.progress.add(RUN);
+        Vec::new()
+    }
+
+    fn policy(
+        &self,
+        unit: &Unit,
+        candidate: &Candidate,
+        tuned: bool,
+    ) -> Result<Vec<Record>, ComparisonError> {
+        let places = if tuned {
+            self.search(candidate)?
+        } else {
+            vec![None; candidate.policy.dials()]
+        };
+        let mut tries = vec![(What::Result, places.clone())];
+        tries.extend(self.along(&places).map(|places| (What::Frontier, places)));
+        let mut known: Vec<Vec<Turned>> = Vec::new();
+        let mut trials = Vec::new();
+        for (what, places) in tries {
+            let turned = candidate.policy.turned(&places, self.load.scenario.max);
+            // Whole numbers come again where they are small.
+            let Some((file, turned)) = turned.filter(|(_, turned)| !known.contains(turned)) else {
+                self.progress.skip(RUN);
+                continue;
+            };
+            known.push(turned.clone());
+            trials.push((what, file, turned));
+        }
+        let run = |(what, file, turned): &(What, PolicyFile, Vec<Turned>)| {
+            let came_to = self.run(file, self.load.scored())?;
+            // Of a point of the frontier, only the main knob is of interest.
+            let shown = match what {
+                What::Frontier => &turned[..turned.len().min(1)],
+                What::Result | What::Bound => &turned[..],
+            };
+            Ok(self.record(unit, candidate, (*what, tuned), shown, &came_to))
+        };
+        let records: Vec<_> = trials.par_iter().with_max_len(1).map(run).collect();
+        records.into_iter().collect()
+    }
+
+    /// The main knob from end to end, the others where they are.
+    fn along<'a>(&self, places: &'a Places) -> impl Iterator<Item = Places> + use<'a> {
+        let points = self.plan.options.frontier_points;
+        let points = if places.is_empty() { 0 } else { points };
+        let last = f64::from(points.saturating_sub(1).max(1));
+        (0..points).map(move |point| {
+            let mut turned = places.clone();
+            turned[0] = Some(f64::from(point) / last);
+            turned
+        })
+    }
+
+    /// The places that cost least in the tuning window.
+    fn search(&self, candidate: &Candidate) -> Result<Places, ComparisonError> {
+        let step = micros_of(self.load.scenario.interval).max(1);
+        let whole = self.load.split;
+        let half = whole / 2 - whole / 2 % step;
+        let cost = |part: Part, tried: &[Places]| {
+            let to = match part {
+                Part::Half => half,
+                Part::Whole => whole,
+            };
+            let one = |places: &Places| {
+                let turned = candidate.policy.turned(places, self.load.scenario.max);
+                let Some((file, _)) = turned else {
+                    self.progress.skip(self.parts_of(to));
+                    return Ok(None);
+                };
+                let came_to = self.run(&file, Span { from: 0, to })?;
+                Ok(Some(came_to.total_cost().get()))
+            };
+            let costs: Vec<Result<Option<i64>, ComparisonError>> =
+                tried.par_iter().with_max_len(1).map(one).collect();
+            costs.into_iter().collect()
+        };
+        tune::search(candidate.policy.dials(), self.load.scenario.seed, cost)
+    }
+
+    /// A run of `file`; from the state, if it is there.
+    fn run(&self, file: &PolicyFile, span: Span) -> Result<Stretch, ComparisonError> {
+        let parts = self.parts_of(span.to);
+        let name = self
+            .load
+            .fingerprint
+            .text(&format!("{:?} {:?}", file.policies, file.signals))
+            .word(span.from)
+            .word(span.to);
+        if let Some(known) = self.state.get(name) {
+            self.progress.skip(parts);
+            return Ok(known);
+        }
+        let scenario = &self.load.scenario;
+        let spec = scenario.fleet_spec(file.policies.clone(), file.signals.clone());
+        let passed = |micros| self.progress.add(self.parts_of(micros));
+        let came_to = stretch::run(scenario, &self.load.workload, &spec, span, passed)?;
+        self.state.keep(name, came_to)?;
+        self.progress.finish();
+        Ok(came_to)
+    }
+
+    /// Which part of a run so much of the load is.
+    fn parts_of(&self, micros: u64) -> u64 {
+        let all = u128::from(self.load.workload.length_micros.max(1));
+        let parts = u128::from(micros) * u128::from(RUN) / all;
+        u64::try_from(parts).unwrap_or(RUN)
+    }
+
+    fn record(
+        &self,
+        unit: &Unit,
+        candidate: &Candidate,
+        (what, tuned): (What, bool),
+        turned: &[Turned],
+        came_to: &Stretch,
+    ) -> Record {
+        let knobs = turned.iter();
+        let knobs: Vec<String> = knobs
+            .map(|one| format!("{}={}", one.name, one.value))
+            .collect();
+        let price = self.load.scenario.objective.usd_per_job_hour_waiting;
+        Record {
+            unit: unit.number,
+            what,
+            stage: self.load.stage.clone(),
+            policy: candidate.name.clone(),
+            tuned,
+            knobs: knobs.join("; "),
+            usd_per_job_hour_waiting: millionths(price.get()),
+            scored_from_secs: millionths(self.load.split),
+            figures: Some(Figures::of(came_to)),
+            limits: None,
+        }
+    }
+}
