@@ -16,9 +16,13 @@ mod cloud;
 mod daemon;
 #[path = "aws/fleet_tests.rs"]
 mod fleet_tests;
+#[path = "aws/group_tests.rs"]
+mod group_tests;
 #[path = "aws/proxy.rs"]
 mod proxy;
 #[path = "aws/proxy_tests.rs"]
 mod proxy_tests;
 #[path = "aws/server.rs"]
 mod server;
+#[path = "aws/worker_tests.rs"]
+mod worker_tests;

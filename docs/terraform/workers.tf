@@ -31,6 +31,26 @@ data "aws_iam_policy_document" "worker" {
     actions   = ["autoscaling:SetInstanceProtection"]
     resources = [aws_autoscaling_group.workers.arn]
   }
+
+  # Only if they say in a tag what they do (workers = "tags").
+  statement {
+    sid       = "SayWhatItDoes"
+    actions   = ["ec2:CreateTags"]
+    resources = ["arn:${data.aws_partition.current.partition}:ec2:${var.region}:${data.aws_caller_identity.current.account_id}:instance/*"]
+
+    condition {
+      test     = "ForAllValues:StringEquals"
+      variable = "aws:TagKeys"
+      values   = ["windlass:work"]
+    }
+
+    # Instances of workers, and no others.
+    condition {
+      test     = "ArnEquals"
+      variable = "ec2:InstanceProfile"
+      values   = [aws_iam_instance_profile.worker.arn]
+    }
+  }
 }
 
 resource "aws_iam_role" "worker" {

@@ -14,8 +14,8 @@ use crate::daemon::Place;
 use crate::proxy::Proxy;
 use crate::server::{Kind, Server};
 
-/// A thousand fleets take their time to start.
-const LIMIT: Duration = Duration::from_mins(2);
+/// Ten times what a thousand fleets take: the machine may be busy.
+const LIMIT: Duration = Duration::from_mins(10);
 
 /// Cycles in an hour at the usual interval of a minute.
 const CYCLES_AN_HOUR: usize = 60;
@@ -66,11 +66,13 @@ usd_per_hour = 0.1
 source = "sqs"
 queue_url = "{url}/{path}"
 count = "visible"
+timeout = "1m"
 
 [fleet.{name}.signals.in_flight]
 source = "sqs"
 queue_url = "{url}/{path}"
 count = "in_flight"
+timeout = "1m"
 
 [fleet.{name}.limits]
 max = 10
@@ -84,7 +86,7 @@ jobs_per_instance = 1
         .expect("text");
     }
     let place = Place::new(&config);
-    let mut daemon = place.start();
+    let daemon = place.start();
     let waited = CYCLES_COUNTED * fleets;
     daemon.decisions(waited, LIMIT);
     let mut calls: BTreeMap<String, usize> = BTreeMap::new();

@@ -3,11 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::ops::Deref;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use windlass_policies::model::{Action, LaunchToken};
+use windlass::store::Entry;
+use windlass_policies::model::{Action, LaunchToken, Phase};
 
 use crate::daemon::Place;
 use crate::proxy::Proxy;
@@ -32,6 +34,31 @@ impl Real {
         self.tags
             .get(&format!("windlass:{name}"))
             .map(String::as_str)
+    }
+}
+
+/// What goes wrong by chance is drawn from this. `WINDLASS_AWS_SEED=7` makes
+/// another storm of it.
+pub(crate) fn seed() -> u64 {
+    std::env::var("WINDLASS_AWS_SEED").map_or(1, |text| text.parse().expect("a number"))
+}
+
+/// An Auto Scaling group as AWS's Python client sees it, past the proxy.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct RealGroup {
+    pub(crate) desired: usize,
+    /// Their ids.
+    pub(crate) members: BTreeSet<String>,
+    pub(crate) tags: BTreeMap<String, String>,
+    /// All it ever launched, as long as the server keeps them.
+    pub(crate) instances: Vec<Real>,
+}
+
+impl RealGroup {
+    /// Those that are not ended, in the group or not.
+    pub(crate) fn alive(&self) -> BTreeSet<String> {
+        let alive = self.instances.iter().filter(|one| one.is_alive());
+        alive.map(|one| one.id.clone()).collect()
     }
 }
 
@@ -75,7 +102,7 @@ impl Cloud {
     }
 
     fn on(server: Owned, name: &str) -> Self {
-        let proxy = Proxy::start(&server, 1);
+        let proxy = Proxy::start(&server, seed());
         server.look("template", &json!("one"));
         let queue = |what: &str| {
             let url = server.look("queue", &json!(format!("{name}-{what}")));
@@ -96,6 +123,21 @@ impl Cloud {
 
     /// A configuration of the fleet: `ec2` goes into its table, `rest` behind.
     pub(crate) fn config(&self, ec2: &str, rest: &str) -> String {
+        let table =
+            format!("launch_template = \"one\"\nlaunch_template_version = \"$Latest\"{ec2}");
+        self.config_of("ec2", &table, rest)
+    }
+
+    /// The same with the Auto Scaling group of that name.
+    pub(crate) fn config_of_group(&self, asg: &str, rest: &str) -> String {
+        let table = format!(
+            "group = \"{}\"\ntype = \"m5.large\"\nusd_per_hour = 0.1\n{asg}",
+            self.fleet
+        );
+        self.config_of("asg", &table, rest)
+    }
+
+    fn config_of(&self, provider: &str, table: &str, rest: &str) -> String {
         let mut config = String::new();
         let (url, fleet, jobs) = (self.proxy.url(), &self.fleet, &self.jobs);
         write!(
@@ -109,7 +151,7 @@ endpoint_url = "{url}"
 region = "us-east-1"
 
 [fleet.{fleet}]
-provider = "ec2"
+provider = "{provider}"
 interval = "1s"
 
 [fleet.{fleet}.signals.backlog]
@@ -117,10 +159,8 @@ source = "sqs"
 queue_url = "{jobs}"
 count = "visible"
 
-[fleet.{fleet}.ec2]
-launch_template = "one"
-launch_template_version = "$Latest"
-{ec2}
+[fleet.{fleet}.{provider}]
+{table}
 
 [[fleet.{fleet}.policy]]
 kind = "queue_backlog"
@@ -134,6 +174,11 @@ count_in_flight = false
         config
             .replace("[FLEET.", &format!("[fleet.{fleet}."))
             .replace("[[FLEET.", &format!("[[fleet.{fleet}."))
+    }
+
+    /// Where the server itself listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.server.address()
     }
 
     /// The server's own queue: what the proxy stands before.
@@ -169,6 +214,22 @@ count_in_flight = false
         all
     }
 
+    /// Makes the group that the fleet is to be.
+    pub(crate) fn make_group(&self, max: usize) {
+        self.server
+            .look("make_group", &json!({ "name": self.fleet, "max": max }));
+    }
+
+    pub(crate) fn group(&self) -> RealGroup {
+        let group = self.server.look("group", &json!(self.fleet));
+        serde_json::from_value(group).expect("a group")
+    }
+
+    /// The group ends instances by itself, and launches others for them.
+    pub(crate) fn group_replaces(&self, instances: &[String]) {
+        self.server.look("replace", &json!(instances));
+    }
+
     /// Sets tags as a worker would.
     pub(crate) fn tag(&self, instance: &str, name: &str, value: &str) {
         let tags = json!({ format!("windlass:{name}"): value });
@@ -179,7 +240,18 @@ count_in_flight = false
     /// Every worker says what it does: `busy` ones that they are, the others that
     /// they are idle, with the fence they saw.
     pub(crate) fn workers_report(&self, busy: &BTreeSet<String>) {
-        for one in self.alive() {
+        self.report_of(self.alive(), busy);
+    }
+
+    /// The same for workers in the group.
+    pub(crate) fn workers_of_group_report(&self, busy: &BTreeSet<String>) {
+        let mut all = self.group().instances;
+        all.retain(Real::is_alive);
+        self.report_of(all, busy);
+    }
+
+    fn report_of(&self, alive: Vec<Real>, busy: &BTreeSet<String>) {
+        for one in alive {
             let word = if busy.contains(&one.id) {
                 "busy"
             } else {
@@ -205,17 +277,26 @@ count_in_flight = false
     #[track_caller]
     pub(crate) fn agrees_with(&self, place: &Place) {
         let entries = place.entries(&self.fleet);
-        let last = entries.last().expect("a decision");
-        let listing = last.decided.seen.fleet.as_ref().expect("a listing");
-        let listed: BTreeSet<&str> = listing
-            .instances
-            .iter()
-            .filter(|one| one.phase != windlass_policies::model::Phase::Ending)
-            .map(|one| one.id.as_str())
-            .collect();
         let alive = self.alive();
-        let exist: BTreeSet<&str> = alive.iter().map(|one| one.id.as_str()).collect();
-        assert_eq!(listed, exist, "what is listed and what exists");
+        let exist: BTreeSet<String> = alive.iter().map(|one| one.id.clone()).collect();
+        assert_eq!(
+            listed_last(&entries),
+            exist,
+            "what is listed and what exists"
+        );
+        // No instance was launched that the observer would not find by its tag.
+        let all: BTreeSet<String> = self.all().into_iter().map(|one| one.id).collect();
+        let launched = self.proxy.world(|world| {
+            let launched = world.launched.keys();
+            launched.cloned().collect::<BTreeSet<String>>()
+        });
+        let untagged: Vec<&String> = launched.difference(&all).collect();
+        let forgotten = self.server.look("instances", &Value::Null);
+        let forgotten: Vec<Real> = serde_json::from_value(forgotten).expect("instances");
+        let leaked = forgotten
+            .iter()
+            .filter(|one| one.is_alive() && untagged.contains(&&one.id));
+        assert_eq!(leaked.count(), 0, "instances without the fleet's tag");
 
         let mut asked: BTreeMap<&LaunchToken, u32> = BTreeMap::new();
         for done in entries.iter().flat_map(|entry| &entry.done) {
@@ -235,4 +316,44 @@ count_in_flight = false
             assert!(count <= *most, "{token} made {count}, not {most}");
         }
     }
+
+    /// The group has what the store says, all that it launched is in it or
+    /// ended, and its number is what its instances are.
+    #[track_caller]
+    pub(crate) fn group_agrees_with(&self, place: &Place) {
+        let group = self.group();
+        assert_eq!(
+            group.alive(),
+            group.members,
+            "an instance outside of its group"
+        );
+        assert_eq!(group.desired, group.members.len());
+        let entries = place.entries(&self.fleet);
+        assert_eq!(listed_last(&entries), group.members, "listed, and there");
+        let asked: BTreeSet<&LaunchToken> = entries
+            .iter()
+            .flat_map(|entry| &entry.done)
+            .filter_map(|done| match &done.action {
+                Action::Launch { token, .. } => Some(token),
+                _ => None,
+            })
+            .collect();
+        let named = group.tags.keys();
+        for token in named.filter_map(|key| key.strip_prefix("windlass:launch:")) {
+            let token = LaunchToken::from_text(token);
+            assert!(asked.contains(&token), "{token:?} is not in the store");
+        }
+    }
+}
+
+/// What the last listing in a store shows that is not about to end.
+#[track_caller]
+fn listed_last(entries: &[Entry]) -> BTreeSet<String> {
+    let last = entries.last().expect("a decision");
+    let listing = last.decided.seen.fleet.as_ref().expect("a listing");
+    let staying = listing.instances.iter();
+    staying
+        .filter(|one| one.phase != Phase::Ending)
+        .map(|one| one.id.as_str().to_owned())
+        .collect()
 }

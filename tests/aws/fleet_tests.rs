@@ -5,44 +5,21 @@ use std::collections::BTreeSet;
 use std::thread;
 use std::time::Duration;
 
-use serde_json::json;
-use windlass_policies::model::{Action, FleetError, Outcome};
+use serde_json::{Value, json};
+use windlass_policies::model::{Action, FleetError, Outcome, Phase};
+use windlass_policies::signal::Reading;
 
 use crate::cloud::{Cloud, Real};
-use crate::daemon::{Daemon, Place};
+use crate::daemon::{Daemon, Place, QUICK, SILENT};
 use crate::proxy::faults::{Fault, Faults};
 use crate::proxy::world::Pool;
 use crate::server::Kind;
 
 /// Ten times what it takes: the machine may be busy.
-const LIMIT: Duration = Duration::from_secs(90);
-
-/// One offering on demand, and workers nobody hears of.
-const SILENT: &str = r#"
-workers = "none"
-ready = "running"
-
-[[FLEET.ec2.offering]]
-name = "on-demand"
-types = ["m5.large"]
-usd_per_hour = 0.1
-"#;
-
-/// Quick in everything, so that a test is short.
-const QUICK: &str = r#"
-[FLEET.limits]
-max = 12
-max_usd_per_hour = 100.0
-shrink_settle = "0s"
-observe_cycles = 1
-listing_patience = "5s"
-
-[FLEET.drain]
-deadline = "0s"
-"#;
+pub(crate) const LIMIT: Duration = Duration::from_mins(3);
 
 /// Runs `test` on both servers at once, with a fleet of that name.
-fn on_both(name: &str, test: impl Fn(&Cloud) + Sync) {
+pub(crate) fn on_both(name: &str, test: impl Fn(&Cloud) + Sync) {
     thread::scope(|scope| {
         for &kind in Kind::all() {
             let test = &test;
@@ -51,12 +28,12 @@ fn on_both(name: &str, test: impl Fn(&Cloud) + Sync) {
     });
 }
 
-fn ids(instances: &[Real]) -> BTreeSet<String> {
+pub(crate) fn ids(instances: &[Real]) -> BTreeSet<String> {
     instances.iter().map(|one| one.id.clone()).collect()
 }
 
 #[track_caller]
-fn until_alive(daemon: &mut Daemon, cloud: &Cloud, count: usize) {
+fn until_alive(daemon: &Daemon, cloud: &Cloud, count: usize) {
     let what = format!("{count} instances");
     daemon.until(&what, LIMIT, || cloud.alive().len() == count);
 }
@@ -70,7 +47,7 @@ fn grows_from_zero_and_shrinks_to_zero() {
         let limits = QUICK.replace("\"0s\"\n", "\"1h\"\n");
         let limits = limits.replace("shrink_settle = \"1h\"", "shrink_settle = \"0s\"");
         let place = Place::new(&cloud.config(&workers, &limits));
-        let mut daemon = place.start();
+        let daemon = place.start();
         daemon.cycles(3);
         assert_eq!(cloud.all().len(), 0, "nothing is wanted yet");
 
@@ -116,23 +93,13 @@ fn spot_instance_is_replaced_before_it_ends() {
         let spot = SILENT.replace("name = \"on-demand\"", "name = \"spot\"\nmarket = \"spot\"");
         let spot = format!("notices_queue_url = \"{}\"\n{spot}", cloud.notices);
         let place = Place::new(&cloud.config(&spot, QUICK));
-        let mut daemon = place.start();
+        let daemon = place.start();
         cloud.jobs_wait(3);
-        until_alive(&mut daemon, cloud, 3);
+        until_alive(&daemon, cloud, 3);
         daemon.cycles(2);
         let before = ids(&cloud.alive());
         let taken = before.first().expect("one of three");
-        cloud.announce(&json!({
-            "version": "0",
-            "id": "1e5527d7-bb36-4607-3370-4164db56a40e",
-            "detail-type": "EC2 Spot Instance Interruption Warning",
-            "source": "aws.ec2",
-            "account": "123456789012",
-            "time": now_as_text(),
-            "region": "us-east-1",
-            "resources": [format!("arn:aws:ec2:us-east-1a:instance/{taken}")],
-            "detail": { "instance-id": taken, "instance-action": "terminate" },
-        }));
+        cloud.announce(&event("EC2 Spot Instance Interruption Warning", taken));
         daemon.until("a replacement", LIMIT, || {
             let alive = ids(&cloud.alive());
             alive.iter().filter(|id| *id != taken).count() == 3
@@ -149,34 +116,40 @@ fn spot_instance_is_replaced_before_it_ends() {
 
 #[test]
 fn what_one_pool_lacks_another_gives_in_the_same_cycle() {
-    for left in [0, 2] {
-        on_both(&format!("short-{left}"), |cloud| {
-            what_a_pool_lacks(cloud, left);
-        });
+    // One type is bought by `RunInstances`, of several by `CreateFleet`.
+    for types in [&["c5.large"][..], &["c5.large", "c5.xlarge"]] {
+        for left in [0, 2] {
+            let name = format!("short-{}-{left}", types.len());
+            on_both(&name, |cloud| what_a_pool_lacks(cloud, types, left));
+        }
     }
 }
 
-fn what_a_pool_lacks(cloud: &Cloud, left: usize) {
+fn of_type(name: &str) -> Pool {
+    Pool {
+        instance_type: Some(name.to_owned()),
+        ..Pool::default()
+    }
+}
+
+fn what_a_pool_lacks(cloud: &Cloud, types: &[&str], left: usize) {
     let two = format!(
         "{SILENT}
 [[FLEET.ec2.offering]]
 name = \"cheap\"
-types = [\"c5.large\"]
+types = {types:?}
 usd_per_hour = 0.05
 "
     );
-    let short = Pool {
-        instance_type: Some("c5.large".to_owned()),
-        ..Pool::default()
-    };
-    let count = u64::try_from(left).expect("few");
-    cloud
-        .proxy
-        .world(|world| world.capacity.push((short, count)));
+    cloud.proxy.world(|world| {
+        let count = u64::try_from(left).expect("few");
+        world.capacity.push((of_type("c5.large"), count));
+        world.capacity.push((of_type("c5.xlarge"), 0));
+    });
     let place = Place::new(&cloud.config(&two, QUICK));
-    let mut daemon = place.start();
+    let daemon = place.start();
     cloud.jobs_wait(6);
-    until_alive(&mut daemon, cloud, 6);
+    until_alive(&daemon, cloud, 6);
     daemon.cycles(2);
     let alive = cloud.alive();
     let of_type = |name: &str| alive.iter().filter(|one| one.instance_type == name).count();
@@ -210,21 +183,19 @@ usd_per_hour = 0.05
 fn of_several_types_the_one_that_is_there_is_bought_once() {
     on_both("types", |cloud| {
         let types = SILENT.replace("[\"m5.large\"]", "[\"c5.large\", \"m5.large\"]");
-        let empty = Pool {
-            instance_type: Some("c5.large".to_owned()),
-            ..Pool::default()
-        };
+        // The answer names what was launched, and what was not and why.
         cloud.proxy.world(|world| {
-            world.capacity.push((empty, 0));
+            world.capacity.push((of_type("c5.large"), 0));
             world.hidden = Duration::from_secs(2);
         });
-        cloud
-            .proxy
-            .faults(|faults| faults.order("CreateFleet", Fault::LoseAnswer, 1));
+        cloud.proxy.faults(|faults| {
+            faults.order("CreateFleet", Fault::LoseAnswer, 1);
+            faults.order("CreateFleet", Fault::Cut, 1);
+        });
         let place = Place::new(&cloud.config(&types, QUICK));
-        let mut daemon = place.start();
+        let daemon = place.start();
         cloud.jobs_wait(4);
-        until_alive(&mut daemon, cloud, 4);
+        until_alive(&daemon, cloud, 4);
         daemon.cycles(6);
         let all = cloud.all();
         assert_eq!(all.len(), 4);
@@ -245,9 +216,9 @@ fn lost_answers_launch_nothing_twice_and_leak_nothing() {
             .proxy
             .world(|world| world.hidden = Duration::from_secs(3));
         let place = Place::new(&cloud.config(SILENT, QUICK));
-        let mut daemon = place.start();
+        let daemon = place.start();
         cloud.jobs_wait(5);
-        until_alive(&mut daemon, cloud, 5);
+        until_alive(&daemon, cloud, 5);
         daemon.cycles(8);
         assert_eq!(cloud.all().len(), 5);
         assert!(cloud.proxy.calls("RunInstances") >= 3, "it was asked again");
@@ -262,9 +233,9 @@ fn lost_request_is_asked_again() {
             faults.order("RunInstances", Fault::LoseRequest, 2);
         });
         let place = Place::new(&cloud.config(SILENT, QUICK));
-        let mut daemon = place.start();
+        let daemon = place.start();
         cloud.jobs_wait(5);
-        until_alive(&mut daemon, cloud, 5);
+        until_alive(&daemon, cloud, 5);
         daemon.cycles(3);
         assert_eq!(cloud.all().len(), 5);
         cloud.agrees_with(&place);
@@ -272,30 +243,211 @@ fn lost_request_is_asked_again() {
 }
 
 #[test]
-fn throttled_for_long_it_holds_and_recovers() {
+fn errors_within_an_answer_are_told_and_launch_nothing() {
+    on_both("refused", |cloud| {
+        let types = SILENT.replace("[\"m5.large\"]", "[\"c5.large\", \"m5.large\"]");
+        cloud.proxy.world(|world| {
+            world.capacity.push((Pool::default(), 0));
+            let code = "UnauthorizedOperation";
+            world.fleet_errors.push((of_type("m5.large"), code));
+        });
+        let place = Place::new(&cloud.config(&types, QUICK));
+        let daemon = place.start();
+        cloud.jobs_wait(3);
+        daemon.cycles(5);
+        assert_eq!(cloud.all().len(), 0);
+        let outcomes: Vec<Outcome> = outcomes(&place, cloud, 0);
+        let refused =
+            |outcome: &Outcome| matches!(outcome, Outcome::Failed(FleetError::NotPermitted(_)));
+        assert!(outcomes.iter().any(refused), "{outcomes:?}");
+        // Somebody has granted it.
+        cloud.proxy.world(|world| world.capacity.clear());
+        until_alive(&daemon, cloud, 3);
+        daemon.cycles(3);
+        assert_eq!(cloud.all().len(), 3);
+        cloud.agrees_with(&place);
+    });
+}
+
+/// What came of all actions from the decision `from` on.
+fn outcomes(place: &Place, cloud: &Cloud, from: usize) -> Vec<Outcome> {
+    let entries = place.entries(&cloud.fleet);
+    let done = entries.iter().skip(from).flat_map(|entry| &entry.done);
+    done.filter_map(|done| Some(done.answer.as_ref()?.outcome.clone()))
+        .collect()
+}
+
+#[test]
+fn half_answers_are_none() {
+    on_both("half", |cloud| {
+        let place = Place::new(&cloud.config(SILENT, QUICK));
+        let daemon = place.start();
+        cloud
+            .proxy
+            .faults(|faults| faults.order("RunInstances", Fault::Cut, 2));
+        cloud.proxy.world(|world| world.page_size = Some(2));
+        cloud.jobs_wait(5);
+        until_alive(&daemon, cloud, 5);
+        daemon.cycles(2);
+        // Of pages that break off nothing is believed, and nothing is bought for
+        // what they do not show.
+        let from = place.entries(&cloud.fleet).len();
+        cloud.proxy.faults(|faults| {
+            faults.chance("DescribeInstances", Fault::Cut, 400);
+            faults.chance("DescribeInstances+page", Fault::Cut, 400);
+        });
+        daemon.cycles(12);
+        assert_eq!(outcomes(&place, cloud, from), []);
+        cloud.proxy.faults(Faults::calm);
+        daemon.cycles(3);
+        assert_eq!(cloud.all().len(), 5);
+        cloud.agrees_with(&place);
+    });
+}
+
+#[test]
+fn instance_is_ready_once_its_status_checks_pass() {
+    on_both("checks", |cloud| {
+        let (boot, checks) = (Duration::from_secs(1), Duration::from_secs(4));
+        cloud
+            .proxy
+            .world(|world| (world.boot, world.checks) = (boot, checks));
+        let checked = SILENT.replace("running", "status_ok");
+        let limits = QUICK.replace("max = 12", "max = 12\nboot_timeout = \"20s\"");
+        let place = Place::new(&cloud.config(&checked, &limits));
+        let daemon = place.start();
+        cloud.jobs_wait(2);
+        until_alive(&daemon, cloud, 2);
+        let first = ids(&cloud.alive());
+        let broken = first.first().expect("one of two").clone();
+        cloud
+            .proxy
+            .world(|world| world.impaired.insert(broken.clone()));
+        // It fails the checks of its system for good, and is replaced.
+        let ready = || {
+            let entries = place.entries(&cloud.fleet);
+            let listing = entries
+                .last()
+                .and_then(|last| last.decided.seen.fleet.clone().ok());
+            let instances = listing.map_or_else(Vec::new, |listing| listing.instances);
+            let ready = instances
+                .into_iter()
+                .filter(|one| one.phase == Phase::Ready);
+            ready
+                .map(|one| one.id.as_str().to_owned())
+                .collect::<BTreeSet<_>>()
+        };
+        daemon.until("two that are sound", LIMIT, || ready().len() == 2);
+        daemon.until("the end of the broken one", LIMIT, || {
+            !ids(&cloud.alive()).contains(&broken)
+        });
+        let entries = place.entries(&cloud.fleet);
+        let launched_at = entries.iter().find(|entry| !entry.done.is_empty());
+        let launched_at = launched_at.expect("a launch").decided.seen.now;
+        let mut sound = None;
+        for entry in &entries {
+            let seen = &entry.decided.seen;
+            for one in &seen.fleet.as_ref().expect("a listing").instances {
+                let is_ready = one.phase == Phase::Ready;
+                assert!(!is_ready || one.id.as_str() != broken, "{broken} is broken");
+                if is_ready && first.contains(one.id.as_str()) {
+                    sound = sound.or(Some(seen.now));
+                }
+            }
+        }
+        let took = sound.expect("the other one").since(launched_at);
+        assert!(took >= boot + checks, "ready after {took:?}");
+        daemon.cycles(2);
+        cloud.agrees_with(&place);
+    });
+}
+
+#[test]
+fn throttled_for_an_hour_it_holds_and_recovers() {
     on_both("throttled", |cloud| {
         let place = Place::new(&cloud.config(SILENT, QUICK));
-        let mut daemon = place.start();
-        cloud.jobs_wait(4);
-        until_alive(&mut daemon, cloud, 4);
-        daemon.cycles(2);
-        let before = ids(&cloud.alive());
-        // One call in five seconds gets through, of several a second: an hour
-        // with a cycle a minute, in twenty seconds.
-        cloud.proxy.faults(|faults| faults.throttle(1.0, 0.2));
-        cloud.jobs_wait(9);
-        daemon.cycles(20);
-        let during = cloud.alive();
-        assert!(before.is_subset(&ids(&during)), "nothing is ended blindly");
-        assert!(during.len() <= 9);
-        cloud.proxy.faults(Faults::calm);
-        until_alive(&mut daemon, cloud, 9);
-        daemon.cycles(6);
+        let daemon = place.start();
+        let alive = || ids(&cloud.alive());
+        throttled_hour(cloud, &place, &daemon, &["DescribeInstances"], alive);
         assert_eq!(cloud.all().len(), 9, "nothing was launched twice");
         cloud.agrees_with(&place);
     });
 }
 
-fn now_as_text() -> String {
-    windlass::clock::now().to_string()
+/// An hour of cycles, sixty, with a fleet of 4 of which 9 come in the end: what
+/// cannot be asked is unknown, not empty.
+pub(crate) fn throttled_hour(
+    cloud: &Cloud,
+    place: &Place,
+    daemon: &Daemon,
+    listings: &[&'static str],
+    alive: impl Fn() -> BTreeSet<String>,
+) {
+    cloud.jobs_wait(4);
+    daemon.until("four instances", LIMIT, || alive().len() == 4);
+    daemon.cycles(2);
+    let before = alive();
+    let four = 4.0_f64.to_bits();
+    let holds = |what: &str, blind: bool| {
+        // What was asked before may still be on its way.
+        daemon.cycles(1);
+        let (from, began) = (place.entries(&cloud.fleet).len(), windlass::clock::now());
+        daemon.cycles(20);
+        assert_eq!(alive(), before, "{what}");
+        for entry in place.entries(&cloud.fleet).iter().skip(from) {
+            let seen = &entry.decided.seen;
+            let reading = seen.readings.get("backlog");
+            let is_blind = seen.fleet.is_err();
+            let is_deaf = match reading {
+                Reading::Absent(_) => true,
+                // What it was before, said to be as old as it is.
+                Reading::Present(sample) => sample.at < began && sample.value.to_bits() == four,
+            };
+            assert!(if blind { is_blind } else { is_deaf }, "{what}: {seen:?}");
+            assert!(entry.done.is_empty(), "{what}: {:?}", entry.done);
+        }
+    };
+    // The queue becomes empty, and nobody can know.
+    cloud
+        .proxy
+        .faults(|faults| faults.chance("GetQueueAttributes", Fault::Throttle, 1000));
+    cloud.jobs_wait(0);
+    holds("without its queue", false);
+    // It is known to be empty, but not what there is to end.
+    cloud.proxy.faults(|faults| {
+        faults.calm();
+        for listing in listings {
+            faults.chance(listing, Fault::Throttle, 1000);
+        }
+    });
+    holds("without a listing", true);
+    // One call in five seconds gets through, of several a second.
+    cloud.jobs_wait(9);
+    cloud.proxy.faults(|faults| {
+        faults.calm();
+        faults.throttle(1.0, 0.2);
+    });
+    daemon.cycles(20);
+    let during = alive();
+    assert!(before.is_subset(&during), "nothing is ended blindly");
+    assert!(during.len() <= 9);
+    cloud.proxy.faults(Faults::calm);
+    daemon.until("nine instances", LIMIT, || alive().len() == 9);
+    daemon.cycles(6);
+    assert!(before.is_subset(&alive()), "and nothing is ended at all");
+}
+
+/// What `EventBridge` puts into the queue when EC2 says `kind` of an instance.
+pub(crate) fn event(kind: &str, instance: &str) -> Value {
+    json!({
+        "version": "0",
+        "id": "1e5527d7-bb36-4607-3370-4164db56a40e",
+        "detail-type": kind,
+        "source": "aws.ec2",
+        "account": "123456789012",
+        "time": windlass::clock::now().to_string(),
+        "region": "us-east-1",
+        "resources": [format!("arn:aws:ec2:us-east-1a:instance/{instance}")],
+        "detail": { "instance-id": instance, "instance-action": "terminate" },
+    })
 }

@@ -50,6 +50,45 @@ def instances(port, fleet):
     return [one for one in listed if is_of_it(one)]
 
 
+def make_group(port, wanted):
+    """An empty Auto Scaling group with the launch template `one`."""
+    client("autoscaling", port).create_auto_scaling_group(
+        AutoScalingGroupName=wanted["name"],
+        MinSize=0,
+        MaxSize=wanted["max"],
+        DesiredCapacity=0,
+        AvailabilityZones=["us-east-1a"],
+        LaunchTemplate={"LaunchTemplateName": "one", "Version": "$Latest"},
+    )
+
+
+def group(port, name):
+    """A group, and the instances that carry its tag, ended ones too."""
+    groups = client("autoscaling", port).describe_auto_scaling_groups(
+        AutoScalingGroupNames=[name]
+    )["AutoScalingGroups"]
+    (told,) = groups
+    tagged = [
+        one
+        for one in instances(port, None)
+        if one["tags"].get("aws:autoscaling:groupName") == name
+    ]
+    return {
+        "desired": told["DesiredCapacity"],
+        "members": [one["InstanceId"] for one in told["Instances"]],
+        "tags": {tag["Key"]: tag["Value"] for tag in told["Tags"]},
+        "instances": tagged,
+    }
+
+
+def replace(port, ids):
+    """The group itself ends instances and launches others for them."""
+    for one in ids:
+        client("autoscaling", port).terminate_instance_in_auto_scaling_group(
+            InstanceId=one, ShouldDecrementDesiredCapacity=False
+        )
+
+
 def end(port, ids):
     client("ec2", port).terminate_instances(InstanceIds=ids)
 
@@ -119,7 +158,20 @@ def subnets(port, _):
 
 COMMANDS = {
     command.__name__: command
-    for command in [instances, end, tag, send, wait_in, queue, queues, template, subnets]
+    for command in [
+        instances,
+        make_group,
+        group,
+        replace,
+        end,
+        tag,
+        send,
+        wait_in,
+        queue,
+        queues,
+        template,
+        subnets,
+    ]
 }
 
 def main():

@@ -23,6 +23,8 @@ use tokio::sync::oneshot;
 pub(crate) mod call;
 #[path = "proxy/faults.rs"]
 pub(crate) mod faults;
+#[path = "proxy/groups.rs"]
+pub(crate) mod groups;
 #[path = "proxy/world.rs"]
 pub(crate) mod world;
 #[path = "proxy/xml.rs"]
@@ -30,6 +32,7 @@ mod xml;
 
 use call::{Call, Protocol, refusal};
 use faults::{Fault, Faults};
+use groups::Groups;
 use world::{Grant, Pool, World};
 
 use crate::server::Server;
@@ -83,9 +86,19 @@ impl Answer {
     }
 
     /// An instant fleet without instances is no error: it says why it is empty.
-    fn empty_fleet(pools: &[Pool]) -> Self {
+    fn empty_fleet(errors: &str) -> Self {
+        Self::xml(format!(
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<CreateFleetResponse \
+             xmlns=\"http://ec2.amazonaws.com/doc/2016-11-15/\"><requestId>proxy</requestId>\
+             <fleetId>fleet-00000000-0000-0000-0000-000000000000</fleetId><fleetInstanceSet/>\
+             <errorSet>{errors}</errorSet></CreateFleetResponse>"
+        ))
+    }
+
+    /// What an instant fleet says of pools that gave nothing, each with its code.
+    fn fleet_errors(pools: &[(Pool, String)]) -> String {
         let mut errors = String::new();
-        for pool in pools {
+        for (pool, code) in pools {
             let lifecycle = if pool.spot == Some(true) {
                 "spot"
             } else {
@@ -104,15 +117,25 @@ impl Answer {
             }
             errors += "</overrides></launchTemplateAndOverrides><lifecycle>";
             errors += lifecycle;
-            errors += "</lifecycle><errorCode>InsufficientInstanceCapacity</errorCode>\
-                       <errorMessage>There is no capacity.</errorMessage></item>";
+            errors += "</lifecycle><errorCode>";
+            errors += code;
+            errors += "</errorCode><errorMessage>Nothing there.</errorMessage></item>";
         }
-        Self::xml(format!(
-            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<CreateFleetResponse \
-             xmlns=\"http://ec2.amazonaws.com/doc/2016-11-15/\"><requestId>proxy</requestId>\
-             <fleetId>fleet-00000000-0000-0000-0000-000000000000</fleetId><fleetInstanceSet/>\
-             <errorSet>{errors}</errorSet></CreateFleetResponse>"
-        ))
+        errors
+    }
+
+    /// The answer to an instant fleet, with what it says of pools that gave
+    /// nothing though others did.
+    fn with_fleet_errors(self, errors: &str) -> Self {
+        if errors.is_empty() || !self.is_good() {
+            return self;
+        }
+        let text = xml::with_content(&self.text(), "errorSet", "");
+        let text = text
+            .replace("<errorSet/>", "")
+            .replace("<errorSet></errorSet>", "");
+        let end = format!("<errorSet>{errors}</errorSet></CreateFleetResponse>");
+        self.with_text(text.replace("</CreateFleetResponse>", &end))
     }
 
     fn is_good(&self) -> bool {
@@ -136,11 +159,14 @@ pub(crate) struct Entry {
     pub(crate) name: String,
     pub(crate) fleet: Option<String>,
     pub(crate) fault: Option<Fault>,
+    /// The size that a group is told to have.
+    pub(crate) desired: Option<u64>,
 }
 
 /// What the tests and the proxy's thread share.
 struct Shared {
     world: World,
+    groups: Groups,
     faults: Faults,
     journal: Vec<Entry>,
 }
@@ -169,6 +195,7 @@ impl Proxy {
             server: server.address(),
             shared: Mutex::new(Shared {
                 world: World::new(subnets),
+                groups: Groups::default(),
                 faults: Faults::new(seed),
                 journal: Vec::new(),
             }),
@@ -201,6 +228,11 @@ impl Proxy {
     /// Changes how EC2 behaves.
     pub(crate) fn world<T>(&self, change: impl FnOnce(&mut World) -> T) -> T {
         change(&mut self.inner.shared().world)
+    }
+
+    /// Changes how Auto Scaling behaves.
+    pub(crate) fn groups<T>(&self, change: impl FnOnce(&mut Groups) -> T) -> T {
+        change(&mut self.inner.shared().groups)
     }
 
     /// Changes what goes wrong.
@@ -300,7 +332,11 @@ impl Inner {
             Some(Fault::Delay(span)) => tokio::time::sleep(span).await,
             _ => {}
         }
-        let mut response = Response::new(Full::new(answer.body));
+        let mut body = answer.body;
+        if fault == Some(Fault::Cut) {
+            body.truncate(body.len() / 2);
+        }
+        let mut response = Response::new(Full::new(body));
         *response.status_mut() = answer.status;
         *response.headers_mut() = answer.headers;
         Ok(response)
@@ -320,6 +356,7 @@ impl Inner {
             name: call.name(),
             fleet: call.fleet.clone(),
             fault,
+            desired: call.number("DesiredCapacity"),
         });
         fault
     }
@@ -331,6 +368,9 @@ impl Inner {
         call: &Call,
         stale: bool,
     ) -> Result<Answer, Broken> {
+        if call.protocol == Protocol::Query {
+            return self.of_groups(parts, body, call, stale).await;
+        }
         if call.protocol != Protocol::Ec2 {
             return self.forward(parts, body).await;
         }
@@ -341,8 +381,31 @@ impl Inner {
                 Ok(self.shared().world.ended(call, answer, Instant::now()))
             }
             "DescribeInstances" => self.list(parts, call, stale).await,
+            "DescribeInstanceStatus" => {
+                let answer = self.forward(parts, body).await?;
+                Ok(self.shared().world.checked(answer, Instant::now()))
+            }
             _ => self.forward(parts, body).await,
         }
+    }
+
+    /// A call of Auto Scaling.
+    async fn of_groups(
+        &self,
+        parts: &Parts,
+        body: Bytes,
+        call: &Call,
+        stale: bool,
+    ) -> Result<Answer, Broken> {
+        if call.action == "DescribeInstanceRefreshes" {
+            return Ok(self.shared().groups.refreshes());
+        }
+        let answer = self.forward(parts, body).await?;
+        if call.action != "DescribeAutoScalingGroups" {
+            return Ok(answer);
+        }
+        let groups = &mut self.shared().groups;
+        Ok(groups.listing(call, answer, stale, Instant::now()))
     }
 
     async fn launch(&self, parts: &Parts, call: &Call) -> Result<Answer, Broken> {
@@ -356,8 +419,9 @@ impl Inner {
         };
         match grant {
             Grant::Refuse(answer) => Ok(answer),
-            Grant::Forward(form, pool) => {
+            Grant::Forward(form, pool, lacking) => {
                 let answer = self.forward(parts, encoded(&form)).await?;
+                let answer = answer.with_fleet_errors(&Answer::fleet_errors(&lacking));
                 let now = Instant::now();
                 Ok(self.shared().world.launched(call, &pool, answer, now))
             }

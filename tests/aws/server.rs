@@ -44,7 +44,7 @@ impl Kind {
              leave it out with WINDLASS_TESTS_WITHOUT={NAME}",
             python().display()
         );
-        not_tested();
+        not_tested("the AWS servers are not installed");
         &[]
     }
 
@@ -65,7 +65,7 @@ pub(crate) struct Server {
 }
 
 /// The Python that has the servers.
-fn python() -> PathBuf {
+pub(crate) fn python() -> PathBuf {
     let home = std::env::var_os("WINDLASS_TEST_SERVERS").map_or_else(
         || {
             let target = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
@@ -77,8 +77,8 @@ fn python() -> PathBuf {
 }
 
 /// Counted by `tests/run`: a test that was left out did not pass.
-fn not_tested() {
-    eprintln!("NOT TESTED: the AWS servers are not installed");
+pub(crate) fn not_tested(why: &str) {
+    eprintln!("NOT TESTED: {why}");
     let Some(list) = std::env::var_os("WINDLASS_TESTS_LEFT_OUT") else {
         return;
     };
@@ -90,7 +90,7 @@ fn not_tested() {
 }
 
 /// A script of this folder.
-fn script(name: &str) -> PathBuf {
+pub(crate) fn script(name: &str) -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "tests", "aws", name]
         .iter()
         .collect()

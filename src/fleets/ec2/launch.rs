@@ -53,14 +53,19 @@ pub(super) async fn launch(
     let needed = [(call, 1), (Bucket::LaunchedInstances, count)];
     region.budget.take(region.now(), &needed)?;
     let count = i32::try_from(count).unwrap_or(i32::MAX);
-    let mut granted = if wanted.offering.is_one_pool() {
-        run_instances(region, wanted, count).await?
+    if wanted.offering.is_one_pool() {
+        run_instances(region, wanted, count).await
     } else {
-        create_fleet(region, wanted, count).await?
-    };
+        create_fleet(region, wanted, count).await
+    }
+}
+
+/// What an answer names, sorted.
+fn granted<'a>(names: impl Iterator<Item = &'a str>) -> Vec<InstanceId> {
+    let mut granted: Vec<InstanceId> = names.map(InstanceId::new).collect();
     granted.sort();
     granted.dedup();
-    Ok(granted)
+    granted
 }
 
 async fn run_instances(
@@ -122,12 +127,8 @@ async fn run_instances(
         .send()
         .await
         .map_err(|error| fleet_error(Call::Changes, &error))?;
-    let granted: Vec<InstanceId> = answer
-        .instances()
-        .iter()
-        .filter_map(|instance| instance.instance_id())
-        .map(InstanceId::new)
-        .collect();
+    let instances = answer.instances().iter();
+    let granted = granted(instances.filter_map(|instance| instance.instance_id()));
     if granted.is_empty() {
         // EC2 never grants nothing: the answer was cut off on the way.
         let why = "EC2 granted a launch and named no instance";
@@ -155,45 +156,45 @@ async fn create_fleet(
         .launch_template_specification(template)
         .set_overrides(Some(pools(wanted.offering)))
         .build();
-    let market = match wanted.offering.offering.market {
-        Market::OnDemand => DefaultTargetCapacityType::OnDemand,
-        Market::Spot => DefaultTargetCapacityType::Spot,
-    };
-    let capacity = TargetCapacitySpecificationRequest::builder()
-        .total_target_capacity(count)
-        .default_target_capacity_type(market)
-        .build();
     let call = region
         .ec2()
         .create_fleet()
         .client_token(wanted.token.as_str())
         .r#type(FleetType::Instant)
         .launch_template_configs(pools)
-        .target_capacity_specification(capacity)
         .tag_specifications(tags(wanted, ResourceType::Instance));
-    let call = match wanted.offering.offering.market {
-        Market::OnDemand => call.on_demand_options(
-            OnDemandOptionsRequest::builder()
-                .allocation_strategy(FleetOnDemandAllocationStrategy::LowestPrice)
-                .build(),
+    let (market, call) = match wanted.offering.offering.market {
+        Market::OnDemand => (
+            DefaultTargetCapacityType::OnDemand,
+            call.on_demand_options(
+                OnDemandOptionsRequest::builder()
+                    .allocation_strategy(FleetOnDemandAllocationStrategy::LowestPrice)
+                    .build(),
+            ),
         ),
-        Market::Spot => call.spot_options(
-            SpotOptionsRequest::builder()
-                .allocation_strategy(SpotAllocationStrategy::PriceCapacityOptimized)
-                .build(),
+        Market::Spot => (
+            DefaultTargetCapacityType::Spot,
+            call.spot_options(
+                SpotOptionsRequest::builder()
+                    .allocation_strategy(SpotAllocationStrategy::PriceCapacityOptimized)
+                    .build(),
+            ),
         ),
     };
+    let capacity = TargetCapacitySpecificationRequest::builder()
+        .total_target_capacity(count)
+        .default_target_capacity_type(market)
+        .build();
     let answer = call
+        .target_capacity_specification(capacity)
         .send()
         .await
         .map_err(|error| fleet_error(Call::Changes, &error))?;
-    let granted: Vec<InstanceId> = answer
-        .instances()
-        .iter()
-        .flat_map(CreateFleetInstance::instance_ids)
-        .map(String::as_str)
-        .map(InstanceId::new)
-        .collect();
+    let sets = answer.instances().iter();
+    let granted = granted(
+        sets.flat_map(CreateFleetInstance::instance_ids)
+            .map(String::as_str),
+    );
     if !granted.is_empty() {
         return Ok(granted);
     }

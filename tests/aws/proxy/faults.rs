@@ -21,6 +21,8 @@ pub(crate) enum Fault {
     Unavailable,
     /// A listing tells what an earlier one told.
     Stale,
+    /// The answer breaks off in its middle, and says that this is all of it.
+    Cut,
 }
 
 /// A call meets `fault` in so many of a thousand cases.

@@ -33,6 +33,29 @@ impl Pool {
     }
 }
 
+/// Earlier answers to questions: what a stale one repeats.
+#[derive(Debug)]
+pub(crate) struct History<T>(BTreeMap<Form, VecDeque<T>>);
+
+impl<T> Default for History<T> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<T: Clone> History<T> {
+    /// What is told to `call`: the answer of now, or an earlier one.
+    pub(crate) fn told(&mut self, call: &Call, now: T, stale: bool) -> T {
+        let history = self.0.entry(call.parameters()).or_default();
+        let earlier = history.front().cloned();
+        history.push_back(now.clone());
+        if history.len() > HISTORY_MAX {
+            history.pop_front();
+        }
+        earlier.filter(|_| stale).unwrap_or(now)
+    }
+}
+
 /// What is remembered of an instance that was launched through the proxy.
 #[derive(Clone, Debug)]
 pub(crate) struct Launched {
@@ -48,6 +71,8 @@ pub(crate) struct Launched {
 pub(crate) struct World {
     /// How many more instances a pool has; pools not named have any number.
     pub(crate) capacity: Vec<(Pool, u64)>,
+    /// What `CreateFleet` says of a pool that has none, if it is not that.
+    pub(crate) fleet_errors: Vec<(Pool, &'static str)>,
     /// The most one launch gives.
     pub(crate) launch_at_most: Option<u64>,
     /// The most instances on a page, asked for or not.
@@ -56,6 +81,10 @@ pub(crate) struct World {
     pub(crate) boot: Duration,
     /// How long a new instance is in no listing.
     pub(crate) hidden: Duration,
+    /// How long the status checks of a running instance go on.
+    pub(crate) checks: Duration,
+    /// Instances whose system fails its status check.
+    pub(crate) impaired: BTreeSet<String>,
     /// How long an ended instance is `shutting-down`.
     pub(crate) ending: Duration,
     /// How long an ended instance is listed at all.
@@ -64,15 +93,16 @@ pub(crate) struct World {
     subnets: BTreeMap<String, String>,
     pub(crate) launched: BTreeMap<String, Launched>,
     tokens: BTreeMap<(String, String), (Form, Answer)>,
-    history: BTreeMap<Form, VecDeque<Vec<String>>>,
+    history: History<Vec<String>>,
     snapshots: BTreeMap<u64, Vec<String>>,
     snapshots_made: u64,
 }
 
 /// What becomes of a launch.
 pub(crate) enum Grant {
-    /// The server is asked for this, from this pool.
-    Forward(Form, Pool),
+    /// The server is asked for this, from this pool; others gave nothing, for
+    /// the reason that has this code.
+    Forward(Form, Pool, Vec<(Pool, String)>),
     /// Nothing is launched.
     Refuse(Answer),
 }
@@ -123,7 +153,8 @@ impl World {
         }
         // Both servers launch the least of what may be launched, EC2 the most.
         let form = with(&call.form, "MinCount", Some(count.to_string()));
-        Grant::Forward(with(&form, "MaxCount", Some(count.to_string())), pool)
+        let form = with(&form, "MaxCount", Some(count.to_string()));
+        Grant::Forward(form, pool, Vec::new())
     }
 
     /// An instant fleet takes what it gets from the first pool that has any, as
@@ -148,11 +179,14 @@ impl World {
             let count = self.available(&pool, most);
             if count > 0 {
                 let form = only_override(&call.form, &prefix);
-                return Grant::Forward(with(&form, target, Some(count.to_string())), pool);
+                let form = with(&form, target, Some(count.to_string()));
+                return Grant::Forward(form, pool, empty);
             }
-            empty.push(pool);
+            let code = self.fleet_errors.iter().find(|(rule, _)| rule.holds(&pool));
+            let code = code.map_or("InsufficientInstanceCapacity", |(_, code)| code);
+            empty.push((pool, code.to_owned()));
         }
-        Grant::Refuse(Answer::empty_fleet(&empty))
+        Grant::Refuse(Answer::empty_fleet(&Answer::fleet_errors(&empty)))
     }
 
     fn zone(&self, form: &Form, zone: &str, subnet: &str) -> Option<String> {
@@ -232,7 +266,8 @@ impl World {
 
     /// The request for a whole listing: pages and states are made here.
     pub(crate) fn whole_listing(call: &Call) -> (Form, Option<BTreeSet<String>>) {
-        let mut form = with(&call.form, "MaxResults", None);
+        // moto ends at a hundred unless it is told otherwise.
+        let mut form = with(&call.form, "MaxResults", Some("10000".to_owned()));
         let state = form.iter().find_map(|(key, value)| {
             (value == "instance-state-name")
                 .then(|| key.strip_suffix(".Name").map(str::to_owned))?
@@ -274,16 +309,7 @@ impl World {
                 }
             }
         }
-        let history = self.history.entry(call.parameters()).or_default();
-        let earlier = history.front().cloned();
-        history.push_back(listed.clone());
-        if history.len() > HISTORY_MAX {
-            history.pop_front();
-        }
-        match earlier {
-            Some(earlier) if stale => earlier,
-            _ => listed,
-        }
+        self.history.told(call, listed, stale)
     }
 
     /// An instance as a listing shows it now, if it does.
@@ -327,6 +353,33 @@ impl World {
             shown += "</clientToken>";
         }
         Some(shown)
+    }
+
+    /// The server's status checks, which it passes at once, as EC2 tells them:
+    /// one that goes on or has failed is not `ok`.
+    pub(crate) fn checked(&self, answer: Answer, now: Instant) -> Answer {
+        if !answer.is_good() {
+            return answer;
+        }
+        let text = answer.text();
+        let set = list(&text, "instanceStatusSet").to_owned();
+        let shown = xml::items(&set).into_iter().filter_map(|one| {
+            let id = xml::content(one, "instanceId")?;
+            let since = self.launched.get(id).map(|launched| now - launched.at);
+            if since.is_some_and(|since| since < self.boot + self.checks) {
+                // Whoever asks for those that pass is not told of it at all.
+                return None;
+            }
+            let system = xml::content(one, "systemStatus").unwrap_or_default();
+            let impaired = xml::with_content(system, "status", "impaired");
+            Some(if self.impaired.contains(id) {
+                format!("<item>{}</item>", one.replace(system, &impaired))
+            } else {
+                format!("<item>{one}</item>")
+            })
+        });
+        let shown: String = shown.collect();
+        answer.with_text(xml::with_content(&text, "instanceStatusSet", &shown))
     }
 
     /// One page of `listed`, and the token of the rest.

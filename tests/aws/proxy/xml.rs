@@ -22,11 +22,16 @@ pub(crate) fn content<'a>(text: &'a str, name: &str) -> Option<&'a str> {
 
 /// `text` with the content of every element `name` replaced.
 pub(crate) fn with_content(text: &str, name: &str, inner: &str) -> String {
+    mapped(text, name, |_| inner.to_owned())
+}
+
+/// `text` with the content of every element `name` made anew from what it was.
+pub(crate) fn mapped(text: &str, name: &str, mut made: impl FnMut(&str) -> String) -> String {
     let mut out = String::new();
     let mut rest = text;
-    while let Some((start, _, end)) = find(rest, name) {
+    while let Some((start, inner, end)) = find(rest, name) {
         out.push_str(&rest[..start]);
-        for part in ["<", name, ">", inner, "</", name, ">"] {
+        for part in ["<", name, ">", &made(inner), "</", name, ">"] {
             out.push_str(part);
         }
         rest = &rest[end..];
@@ -36,23 +41,27 @@ pub(crate) fn with_content(text: &str, name: &str, inner: &str) -> String {
 
 /// The contents of the `<item>`s that stand directly in `list`.
 pub(crate) fn items(list: &str) -> Vec<&str> {
-    const OPEN: &str = "<item>";
-    const CLOSE: &str = "</item>";
+    elements(list, "item")
+}
+
+/// The contents of the elements `name` that stand directly in `list`.
+pub(crate) fn elements<'a>(list: &'a str, name: &str) -> Vec<&'a str> {
+    let (open, close) = (format!("<{name}>"), format!("</{name}>"));
     let (mut found, mut depth, mut begin, mut at) = (Vec::new(), 0_usize, 0, 0);
     while let Some(step) = list[at..].find('<') {
         at += step;
-        if list[at..].starts_with(OPEN) {
-            at += OPEN.len();
+        if list[at..].starts_with(&open) {
+            at += open.len();
             if depth == 0 {
                 begin = at;
             }
             depth += 1;
-        } else if list[at..].starts_with(CLOSE) {
+        } else if list[at..].starts_with(&close) {
             depth = depth.saturating_sub(1);
             if depth == 0 {
                 found.push(&list[begin..at]);
             }
-            at += CLOSE.len();
+            at += close.len();
         } else {
             at += 1;
         }
