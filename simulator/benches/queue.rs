@@ -1,5 +1,5 @@
-//! How long the queue takes for a job: the yardstick, the fast queue, the
-//! slower one and the readers. `cargo bench -p windlass-simulator`.
+//! How long the queue takes for a job: the yardstick, the fast queue, and the
+//! one for priorities and speeds. `cargo bench -p windlass-simulator`.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -27,6 +27,8 @@ fn queue(criterion: &mut Criterion) {
             let run = |load: &Load| bench::full(load, keep).expect("a world");
             group.bench_function(name, |bencher| bencher.iter(|| run(black_box(&load))));
         }
+        let run = |load: &Load| bench::full_slow(load, Keep::Histogram).expect("a world");
+        group.bench_function("ordered", |bencher| bencher.iter(|| run(black_box(&load))));
         group.finish();
     }
 }

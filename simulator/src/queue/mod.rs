@@ -18,6 +18,7 @@
 //! on how time is cut into horizons.
 
 mod classes;
+mod departures;
 mod histogram;
 mod jobs;
 mod journal;

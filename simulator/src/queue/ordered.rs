@@ -7,12 +7,12 @@
 //! arrived; a job that was lost with its worker stands where it stood. Nobody
 //! is taken from a slot for a job of higher priority.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
 use super::classes::{ClassTotals, JobClasses, by_class, spread};
+use super::departures::{Departures, NEVER};
 use super::histogram::Histogram;
 use super::jobs::{JobColumns, Jobs, JobsError, narrow, wide};
 use super::journal::{JobEntry, Journal};
@@ -48,24 +48,8 @@ struct Worker {
     fenced: bool,
 }
 
-/// When a job ends, and the number of its slot below: one number, which a
-/// heap compares faster than two.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Departure(u128);
-
-impl Departure {
-    fn new(end: u64, slot: u32) -> Self {
-        Self(u128::from(end) << 32 | u128::from(slot))
-    }
-
-    fn end(self) -> u64 {
-        u64::try_from(self.0 >> 32).unwrap_or(u64::MAX)
-    }
-
-    fn slot(self) -> u32 {
-        u32::try_from(self.0 & u128::from(u32::MAX)).unwrap_or(u32::MAX)
-    }
-}
+/// Stands for no boot.
+const NO_BOOT: u64 = u64::MAX;
 
 /// Free since when, by a departure or not, slot number: the least goes first.
 type FreeKey = (u64, bool, u32);
@@ -115,10 +99,11 @@ pub(super) struct OrderedQueue {
     worker_next: u64,
     /// Sorted; a slot that is freed nearly always goes to the end.
     free: VecDeque<FreeKey>,
-    /// The first to end on top.
-    departures: BinaryHeap<Reverse<Departure>>,
+    departures: Departures,
     /// By time and first slot.
     boots: BTreeMap<(u64, u32), WorkerId>,
+    /// When the first of them is; [`NO_BOOT`] if there is none.
+    boot_next: u64,
     lines: Vec<Line>,
     waiting: u64,
     /// Number of the first job that has not arrived.
@@ -153,8 +138,9 @@ impl OrderedQueue {
             workers: BTreeMap::new(),
             worker_next: 0,
             free: VecDeque::new(),
-            departures: BinaryHeap::new(),
+            departures: Departures::new(),
             boots: BTreeMap::new(),
+            boot_next: NO_BOOT,
             lines: std::iter::repeat_with(Line::default).take(levels).collect(),
             waiting: 0,
             arrived: 0,
@@ -183,7 +169,7 @@ impl OrderedQueue {
             return;
         }
         // What the tick brought comes all at once.
-        while self.boots_by(self.now) {
+        while self.boot_next <= self.now && self.boot_next != NO_BOOT {
             self.boot();
         }
         self.hand_out();
@@ -236,25 +222,31 @@ impl OrderedQueue {
     /// `departures_too`.
     fn pass(&mut self, to: u64, departures_too: bool) {
         loop {
-            let departure = self.departures.peek().map(|Reverse(next)| next.end());
-            let departure = departure.filter(|end| *end < to || departures_too && *end == to);
-            let boot = self.boots.first_key_value().map(|((at, _), _)| *at);
-            match (boot.filter(|at| *at <= to), departure) {
-                (Some(at), Some(end)) if at > end => self.depart(),
-                (Some(_), _) => {
-                    self.boot();
-                    self.hand_out();
-                }
-                (None, Some(_)) => self.depart(),
-                (None, None) => return,
+            let (boot, end) = (self.boot_next, self.departures.first());
+            let boots = boot <= to && boot != NO_BOOT;
+            let departs = end != NEVER && (end < to || departures_too && end == to);
+            if boots && !(departs && end < boot) {
+                self.boot();
+                self.hand_out();
+            } else if departs {
+                self.depart(end);
+            } else {
+                return;
             }
         }
+    }
+
+    /// To be called after every change of `boots`.
+    fn find_next_boot(&mut self) {
+        let first = self.boots.first_key_value();
+        self.boot_next = first.map_or(NO_BOOT, |((at, _), _)| *at);
     }
 
     fn boot(&mut self) {
         let Some(((at, _), worker)) = self.boots.pop_first() else {
             return;
         };
+        self.find_next_boot();
         self.now = self.now.max(at);
         let Some(worker) = self.workers.get_mut(&worker) else {
             return;
@@ -267,19 +259,11 @@ impl OrderedQueue {
         }
     }
 
-    /// Whether a worker becomes ready at `to` or before.
-    fn boots_by(&self, to: u64) -> bool {
-        let first = self.boots.first_key_value();
-        first.is_some_and(|((at, _), _)| *at <= to)
-    }
-
-    fn depart(&mut self) {
-        let Some(Reverse(departure)) = self.departures.pop() else {
-            return;
-        };
-        let (end, slot) = (departure.end(), departure.slot());
+    /// The job that ends first, at `end`, leaves its slot.
+    fn depart(&mut self, end: u64) {
+        let place = self.departures.first_slot();
+        let slot = number(place);
         self.now = end;
-        let place = index(slot);
         if let Some(hand) = self.slots[place].hand.take() {
             self.busy -= 1;
             if self.collect_responses {
@@ -293,12 +277,14 @@ impl OrderedQueue {
                 });
             }
         }
-        if !self.slots[place].offered {
+        let offered = self.slots[place].offered;
+        if let Some(job) = offered.then(|| self.next_waiting()).flatten() {
+            self.start(slot, job, self.jobs.arrival(job), self.jobs.service(job));
             return;
         }
-        match self.next_waiting() {
-            Some(job) => self.start(slot, job, self.jobs.arrival(job), self.jobs.service(job)),
-            None => self.offer((end, true, slot)),
+        self.departures.set(place, NEVER);
+        if offered {
+            self.offer((end, true, slot));
         }
     }
 
@@ -349,7 +335,7 @@ impl OrderedQueue {
         let (start, end) = (self.now, self.now + service);
         slot_at.hand = Some(Hand { job, start, end });
         slot_at.free_at = end;
-        self.departures.push(Reverse(Departure::new(end, slot)));
+        self.departures.set(index(slot), end);
         self.busy += 1;
         let wait = start - arrival;
         self.wait_sum += u128::from(wait);
@@ -368,9 +354,10 @@ impl OrderedQueue {
         let ready_at = ready_at.max(self.now);
         let spare = self.spare.get_mut(&count).and_then(BTreeSet::pop_first);
         let first = spare.unwrap_or_else(|| {
-            let first = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
+            let first = number(self.slots.len());
             let length = self.slots.len() + index(count);
             self.slots.resize(length, Slot::default());
+            self.departures.hold(length);
             first
         });
         let id = WorkerId(self.worker_next);
@@ -386,6 +373,7 @@ impl OrderedQueue {
             };
         }
         self.boots.insert((ready_at, first), id);
+        self.find_next_boot();
         self.workers.insert(
             id,
             Worker {
@@ -443,24 +431,22 @@ impl OrderedQueue {
         let slots = worker.slots;
         self.withdraw(&slots);
         self.boots.remove(&(worker.ready_at, slots.start));
+        self.find_next_boot();
         let ready = u128::from(self.now.saturating_sub(worker.ready_at));
         self.ready_micros_gone += ready * u128::from(slots.end - slots.start);
-        let hands = slots
-            .clone()
-            .filter_map(|slot| self.slots[index(slot)].hand.take());
-        let hands: Vec<Hand> = hands.collect();
-        if !hands.is_empty() {
-            self.departures
-                .retain(|Reverse(departure)| !slots.contains(&departure.slot()));
-        }
-        for hand in &hands {
-            self.lose(*hand);
+        let mut lost = 0;
+        for slot in slots.clone() {
+            if let Some(hand) = self.slots[index(slot)].hand.take() {
+                self.departures.set(index(slot), NEVER);
+                self.lose(hand);
+                lost += 1;
+            }
         }
         self.spare
             .entry(slots.end - slots.start)
             .or_default()
             .insert(slots.start);
-        wide(hands.len())
+        lost
     }
 
     /// Undoes the start of a job.
@@ -667,4 +653,8 @@ fn scaled(service: u64, percent: u32) -> u64 {
 
 fn index(slot: u32) -> usize {
     narrow(u64::from(slot))
+}
+
+fn number(place: usize) -> u32 {
+    u32::try_from(place).unwrap_or(u32::MAX)
 }
