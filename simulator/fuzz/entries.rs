@@ -7,8 +7,11 @@ use windlass_simulator::trace::{
     ReadOptions, TIME_MICROS_MAX, Trace, TraceFormat, TraceKind, Values, read_bytes_with,
 };
 
+/// What is called with a file's bytes; it panics if something does not hold.
+pub(crate) type Entry = fn(&[u8]);
+
 /// The entries by the names of their targets and of the folders with seeds.
-pub(crate) const ENTRIES: [(&str, fn(&[u8])); 8] = [
+pub(crate) const ENTRIES: [(&str, Entry); 8] = [
     ("access_log", access_log),
     ("cache", cache),
     ("csv", csv),

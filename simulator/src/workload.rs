@@ -569,7 +569,17 @@ impl<'a> Source<'a> {
                     .collect();
                 Columns { arrival, service }
             }
-            Self::Jobs { arrival, service } => merge(arrival, service, window, scaling, capacity),
+            Self::Jobs { arrival, service } => {
+                let mut jobs = Columns {
+                    arrival: Vec::with_capacity(capacity),
+                    service: Vec::with_capacity(capacity),
+                };
+                merge(arrival, window, scaling, |instant, place| {
+                    jobs.arrival.push(instant);
+                    jobs.service.push(service[place]);
+                });
+                jobs
+            }
         }
     }
 }
@@ -662,18 +672,9 @@ impl Copy {
     }
 }
 
-/// Merges all copies without holding any of them.
-fn merge(
-    arrival: &[u64],
-    service: &[u64],
-    window: Window,
-    mut scaling: Scaling,
-    capacity: usize,
-) -> Columns {
-    let mut jobs = Columns {
-        arrival: Vec::with_capacity(capacity),
-        service: Vec::with_capacity(capacity),
-    };
+/// Gives the jobs of all copies in order, without holding any of them: shifted
+/// arrival and place in the trace.
+fn merge(arrival: &[u64], window: Window, mut scaling: Scaling, mut give: impl FnMut(u64, usize)) {
     let count = scaling.copies.count();
     let mut copies: Vec<Copy> = (0..count)
         .map(|copy| Copy::new(arrival, window, scaling.shift(copy)))
@@ -685,14 +686,12 @@ fn merge(
     let mut heads: BinaryHeap<_> = (0..count).filter_map(&mut next).collect();
     while let Some(mut head) = heads.peek_mut() {
         let Reverse((instant, copy, place)) = *head;
-        jobs.arrival.push(instant);
-        jobs.service.push(service[place]);
+        give(instant, place);
         match next(copy) {
             Some(following) => *head = following,
             None => drop(PeekMut::pop(head)),
         }
     }
-    jobs
 }
 
 /// Room for the expected number of jobs and what chance may add: six standard

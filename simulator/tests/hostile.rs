@@ -341,10 +341,10 @@ fn bombs_go_off_in_little_memory() {
             &zip(&zeros),
             "it is longer than 67108864 bytes",
         ),
-        ("a.jsonl", &[b'['; 60_000], "is no object"),
+        ("a.jsonl", &vec![b'['; 60_000], "is no object"),
         (
             "a.json",
-            &[&b"{\"data\":"[..], &[b'['; 60_000]].concat(),
+            &[&b"{\"data\":"[..], &vec![b'['; 60_000]].concat(),
             "line 1 column",
         ),
         ("a.json", &b"{\"x\":".repeat(60_000), "EOF while parsing"),

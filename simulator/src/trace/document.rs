@@ -126,15 +126,12 @@ fn join_pages(results: Vec<MetricResult>) -> Vec<MetricResult> {
     let mut places: BTreeMap<(String, String), usize> = BTreeMap::new();
     for result in results {
         let key = (result.id.clone(), result.label.clone());
-        match places.get(&key).and_then(|place| joined.get_mut(*place)) {
-            Some(known) => {
-                known.timestamps.extend(result.timestamps);
-                known.values.extend(result.values);
-            }
-            None => {
-                places.insert(key, joined.len());
-                joined.push(result);
-            }
+        if let Some(known) = places.get(&key).and_then(|place| joined.get_mut(*place)) {
+            known.timestamps.extend(result.timestamps);
+            known.values.extend(result.values);
+        } else {
+            places.insert(key, joined.len());
+            joined.push(result);
         }
     }
     joined

@@ -254,9 +254,8 @@ impl<'a> Lines<'a> {
     }
 
     fn advance_raw(&mut self) -> Result<bool, TraceError> {
-        let mut length = match self.find_end()? {
-            Some(length) => length,
-            None => return Ok(false),
+        let Some(mut length) = self.find_end()? else {
+            return Ok(false);
         };
         self.number += 1;
         while length > LINE_BYTES_MAX {

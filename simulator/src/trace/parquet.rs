@@ -311,21 +311,19 @@ impl Layout {
             (None, None) => None,
         };
         let class = find("class")?;
-        match (arrival, number("service_s")?) {
-            (Some(arrival), Some(service)) => Ok(Self::Jobs {
+        if let (Some(arrival), Some(service)) = (arrival, number("service_s")?) {
+            return Ok(Self::Jobs {
                 arrival,
                 service,
                 class,
-            }),
-            _ => {
-                let names = schema.columns().iter().map(|column| column.path().string());
-                let names: Vec<String> = names.take(20).collect();
-                Err(format!(
-                    "{EXPECTED}; the file has {}",
-                    shown(names.join(", ").as_bytes())
-                ))
-            }
+            });
         }
+        let names = schema.columns().iter().map(|column| column.path().string());
+        let names: Vec<String> = names.take(20).collect();
+        Err(format!(
+            "{EXPECTED}; the file has {}",
+            shown(names.join(", ").as_bytes())
+        ))
     }
 
     fn columns(&self) -> impl Iterator<Item = &Column> {
@@ -417,7 +415,8 @@ fn kind(column: &ColumnDescriptor) -> Option<Kind> {
     };
     match (column.physical_type(), column.logical_type_ref()) {
         (Type::INT64, Some(LogicalType::Timestamp(stamp))) => Some(time(stamp.unit)),
-        (Type::INT32 | Type::INT64, Some(LogicalType::Integer(_))) => Some(Kind::Number),
+        (Type::INT32 | Type::INT64, Some(LogicalType::Integer(_)))
+        | (Type::FLOAT | Type::DOUBLE, None) => Some(Kind::Number),
         (Type::INT32 | Type::INT64, None) => match column.converted_type() {
             ConvertedType::TIMESTAMP_MILLIS => Some(time(TimeUnit::MILLIS)),
             ConvertedType::TIMESTAMP_MICROS => Some(time(TimeUnit::MICROS)),
@@ -428,7 +427,6 @@ fn kind(column: &ColumnDescriptor) -> Option<Kind> {
             _ => Some(Kind::Number),
         },
         (Type::INT96, _) => Some(time(TimeUnit::NANOS)),
-        (Type::FLOAT | Type::DOUBLE, None) => Some(Kind::Number),
         (
             Type::BYTE_ARRAY,
             None | Some(LogicalType::String | LogicalType::Enum | LogicalType::Unknown),

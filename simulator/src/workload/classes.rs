@@ -13,7 +13,7 @@ use std::sync::Arc;
 use super::{Columns, Copies, Source, Window, Workload, WorkloadError, WorkloadSpec};
 use super::{build, factor, merge};
 use crate::distribution::Distribution;
-use crate::queue::{JobClass, JobClasses, JobColumns, narrow, wide};
+use crate::queue::{JobClass, JobClasses, JobColumns, narrow};
 use crate::random::Stream;
 use crate::trace::{Trace, TraceKind};
 
@@ -162,15 +162,13 @@ fn main_numbers(
     let number_of = |name: &String| {
         let same = |class: &ClassWork<'_>| class.own.is_none() && class.name == name;
         let place = classes.iter().position(same);
-        place.map_or(u64::from(other(classes)), wide)
+        place.map_or(other(classes), |place| {
+            u16::try_from(place).unwrap_or(u16::MAX)
+        })
     };
-    let by_name: Vec<u64> = known.names().iter().map(number_of).collect();
+    let by_name: Vec<u16> = known.names().iter().map(number_of).collect();
     let from = arrival_micros.partition_point(|at| *at < window.start);
     let numbers = &known.numbers()[from..from + arrival.len()];
-    let numbers: Vec<u64> = numbers
-        .iter()
-        .map(|number| by_name[narrow(u64::from(*number))])
-        .collect();
     // The very merge that made the jobs, with classes in the place of services.
     let copies = Copies::of(factor(
         trace.name(),
@@ -178,12 +176,11 @@ fn main_numbers(
         source.offer(window).load,
     )?);
     let scaling = super::Scaling::new(window, copies, seed);
-    let merged = merge(arrival, &numbers, window, scaling, 0);
-    let narrowed = merged
-        .service
-        .iter()
-        .map(|number| u16::try_from(*number).unwrap_or(u16::MAX));
-    Ok(Some(narrowed.collect()))
+    let mut merged = Vec::new();
+    merge(arrival, window, scaling, |_, place| {
+        merged.push(by_name[narrow(u64::from(numbers[place]))]);
+    });
+    Ok(Some(merged))
 }
 
 /// Both in the order of arrival, the first of them first at one instant.

@@ -1,10 +1,6 @@
 //! A trace with more or less load, by superposing and thinning.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-use std::collections::binary_heap::PeekMut;
-
-use super::{COPIES_MAX, Copies, Copy, DRAWS_MAX, JOBS_MAX, Scaling, Window, float, index};
+use super::{COPIES_MAX, Copies, DRAWS_MAX, JOBS_MAX, Scaling, Window, float, index, merge};
 use crate::random::Stream;
 use crate::trace::{Classes, Trace, TraceKind};
 
@@ -54,7 +50,11 @@ pub fn scale(trace: &Trace, factor: f64, seed: u64) -> Result<Trace, String> {
                     "about {expected:.0} jobs are too many (at most {JOBS_MAX})"
                 ));
             }
-            let (arrivals, places) = merge_places(arrival_micros, window, scaling);
+            let (mut arrivals, mut places) = (Vec::new(), Vec::new());
+            merge(arrival_micros, window, scaling, |instant, place| {
+                arrivals.push(instant);
+                places.push(place);
+            });
             let services = places.iter().map(|place| service_micros[*place]).collect();
             let numbers = places.iter().filter_map(|place| classes.number_of(*place));
             let classes = Classes::new(classes.names().to_vec(), numbers.collect())?;
@@ -99,30 +99,6 @@ fn scale_counts(
         }
     }
     scaled
-}
-
-/// The jobs of all copies in order: shifted arrival and place in the trace.
-fn merge_places(arrival: &[u64], window: Window, mut scaling: Scaling) -> (Vec<u64>, Vec<usize>) {
-    let count = scaling.copies.count();
-    let mut copies: Vec<Copy> = (0..count)
-        .map(|copy| Copy::new(arrival, window, scaling.shift(copy)))
-        .collect();
-    let mut next = |copy: u64| {
-        let (instant, place) = copies[index(copy)].next(arrival, window, || scaling.keeps(copy))?;
-        Some(Reverse((instant, copy, place)))
-    };
-    let mut heads: BinaryHeap<_> = (0..count).filter_map(&mut next).collect();
-    let (mut arrivals, mut places) = (Vec::new(), Vec::new());
-    while let Some(mut head) = heads.peek_mut() {
-        let Reverse((instant, copy, place)) = *head;
-        arrivals.push(instant);
-        places.push(place);
-        match next(copy) {
-            Some(following) => *head = following,
-            None => drop(PeekMut::pop(head)),
-        }
-    }
-    (arrivals, places)
 }
 
 #[cfg(test)]
