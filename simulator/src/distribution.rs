@@ -169,6 +169,14 @@ impl Distribution {
         }
     }
 
+    /// The one value it takes, in microseconds; `None` if it takes several.
+    pub fn constant_micros(&self) -> Option<u64> {
+        match self.shape {
+            Shape::Constant { value } => Some(value),
+            Shape::Exponential { .. } | Shape::Lognormal { .. } => None,
+        }
+    }
+
     /// The mean in microseconds, before rounding.
     pub fn mean_micros(&self) -> f64 {
         match self.shape {

@@ -7,6 +7,7 @@
 
 mod accrual;
 pub mod bench;
+pub mod bound;
 pub mod comparison;
 pub mod distribution;
 pub mod elasticity;

@@ -463,6 +463,13 @@ impl Queue {
         })
     }
 
+    /// When the last job that `worker` has in hand ends, if it gets no more; when
+    /// it had or is to have a free slot for the first time, if it has none.
+    pub fn free_at(&self, worker: WorkerId) -> Option<u64> {
+        let slots = self.workers.get(&worker)?.slots.clone();
+        slots.map(|slot| self.slots.free_at(slot)).max()
+    }
+
     /// The whole queue at the last horizon.
     pub fn snapshot(&self) -> Snapshot {
         let mut remaining = 0;

@@ -492,6 +492,11 @@ impl OrderedQueue {
         })
     }
 
+    pub(super) fn free_at(&self, worker: WorkerId) -> Option<u64> {
+        let slots = self.workers.get(&worker)?.slots.clone();
+        slots.map(|slot| self.slots[index(slot)].free_at).max()
+    }
+
     fn hands(&self) -> impl Iterator<Item = Hand> {
         self.slots.iter().filter_map(|slot| slot.hand)
     }

@@ -115,6 +115,16 @@ impl Server {
         each!(&self.0, queue => queue.state(worker))
     }
 
+    /// See [`Queue::free_at`]. `None` where sessions share servers: when one ends
+    /// depends on those that come.
+    pub fn free_at(&self, worker: WorkerId) -> Option<u64> {
+        match &self.0 {
+            Kind::Fast(queue) => queue.free_at(worker),
+            Kind::Ordered(queue) => queue.free_at(worker),
+            Kind::Sharing(_) => None,
+        }
+    }
+
     /// See [`Queue::snapshot`]. Where sessions share servers, `busy` counts the
     /// sessions in service, and `busy_micros` the slots they use.
     pub fn snapshot(&self) -> Snapshot {

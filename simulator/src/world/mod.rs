@@ -297,6 +297,13 @@ impl World {
         self.queue.state(self.roster.get(id)?.worker?)
     }
 
+    /// When the instance `id` has no job in hand any more if it is given none
+    /// from now on, in microseconds of the world. `None` if there is no such
+    /// instance, or nobody knows.
+    pub fn free_at(&self, id: &InstanceId) -> Option<u64> {
+        self.queue.free_at(self.roster.get(id)?.worker?)
+    }
+
     /// How many instances have not ended, booting ones included.
     pub fn alive_count(&self) -> u32 {
         self.roster.alive_count()

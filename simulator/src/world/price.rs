@@ -27,6 +27,12 @@ impl PriceCourse {
         self.steps[self.place(at)].1
     }
 
+    /// The lowest price there ever is.
+    pub fn lowest(&self) -> MicroUsdPerHour {
+        let prices = self.steps.iter().map(|(_, price)| *price);
+        prices.min().unwrap_or_default()
+    }
+
     /// How many steps there are.
     pub fn len(&self) -> usize {
         self.steps.len()
