@@ -7,8 +7,12 @@
 //! `docs/bound.md` has the proof.
 
 mod certificate;
+mod levels;
+mod prices;
 mod problem;
+mod program;
 mod replay;
+mod search;
 
 use serde::Serialize;
 
@@ -76,13 +80,8 @@ pub enum BoundError {
 /// scenario makes no world.
 pub fn of(scenario: &Scenario, workload: &Workload) -> Result<Bound, BoundError> {
     let problem = problem::Problem::of(scenario, workload)?;
-    let flat = certificate::PricePath::flat(&problem);
-    let proved = certificate::Evaluator::new(&problem).proved(&flat);
-    let mean = problem.instances_mean().ceil();
-    let plan = replay::Plan {
-        steps: vec![(0, replay::whole(mean * 1.2 + 1.0))],
-    };
-    let achieved = replay::replay(scenario, workload, &problem, &plan)?;
+    let found = search::search(scenario, workload, &problem)?;
+    let (proved, achieved) = (usd(found.proved), found.achieved);
     let (instance, delay) = (achieved.instance_usd, achieved.delay_usd);
     Ok(Bound {
         scenario: scenario.name.clone(),
@@ -90,11 +89,11 @@ pub fn of(scenario: &Scenario, workload: &Workload) -> Result<Bound, BoundError>
         seed: scenario.seed,
         simulated_secs: achieved.simulated_secs,
         jobs: achieved.jobs,
-        bound_usd: usd(proved),
+        bound_usd: proved,
         achieved_usd: instance + delay,
         achieved_instance_usd: instance,
         achieved_delay_usd: delay,
-        gap: gap(usd(proved), instance + delay),
+        gap: gap(proved, instance + delay),
         work_usd: problem.work_usd(),
     })
 }

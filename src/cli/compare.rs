@@ -20,7 +20,9 @@ use super::simulate::{make_folder, named_text, unwritable, write_columns};
 use crate::comparison::files::{self, Note};
 use crate::comparison::shard::{self, Shard};
 use crate::comparison::state::{State, StateError};
-use crate::comparison::{self as work, Candidate, ComparisonError, Options, Plan};
+use crate::comparison::{
+    self as work, BOUND_POINTS_MAX, Candidate, ComparisonError, Options, Plan,
+};
 use crate::exit::Exit;
 
 /// Where finished runs are kept, below the user's folder for caches.
@@ -62,7 +64,7 @@ pub(super) struct Compare {
     #[arg(long = "scenario", value_name = "FILE", num_args = 1.., required = true)]
     scenarios: Vec<String>,
 
-    /// Policies: files, or builtin:PRESET. Costs are matched at the wait of the first one
+    /// Policies: files, or builtin:PRESET [default: all presets]
     #[arg(long = "policy", value_name = "FILE", num_args = 1..)]
     policies: Vec<String>,
 
@@ -86,7 +88,12 @@ pub(super) struct Compare {
     #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u32).range(0..=64))]
     frontier_points: u32,
 
-    /// The wait that 95 % of the jobs are not to exceed, to compare costs at [default: the first policy's]
+    /// At how many prices of waiting the bound is worked out; 0 for no bound
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(0..=i64::from(BOUND_POINTS_MAX)))]
+    bound_points: u32,
+
+    /// The wait that 95 % of the jobs are not to exceed, to compare costs at [default: that of the
+    /// policy with the lowest total]
     #[arg(long, value_name = "DURATION", value_parser = parse_span)]
     at_p95: Option<Duration>,
 
@@ -205,6 +212,7 @@ impl Compare {
         let options = Options {
             tuning_percent: self.tune_peers.then_some(self.tuning_share),
             frontier_points: self.frontier_points,
+            bound_points: self.bound_points,
         };
         let plan = Plan::new(scenarios, self.candidates()?, options)?;
         plan.map_err(|error| Failure::new(Exit::Usage, error.to_string()))

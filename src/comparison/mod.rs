@@ -6,6 +6,7 @@
 //! one load. What a unit comes to depends on nothing but its inputs; so whoever
 //! does it, in whatever order, the records put together are the same.
 
+mod bound;
 pub mod files;
 mod plan;
 mod progress;
@@ -44,6 +45,9 @@ pub struct Candidate {
     pub policy: Tunable,
 }
 
+/// The most prices of waiting that a bound is worked out for.
+pub const BOUND_POINTS_MAX: u32 = 7;
+
 /// What is done with each policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -53,6 +57,9 @@ pub struct Options {
     /// At how many places of its main knob a policy is tried, beside where it
     /// is.
     pub frontier_points: u32,
+    /// At how many prices of waiting the bound is worked out, that of the
+    /// scenario first; at most [`BOUND_POINTS_MAX`].
+    pub bound_points: u32,
 }
 
 /// Why there is no comparison.

@@ -10,7 +10,7 @@ use windlass_simulator::fingerprint::Fingerprint;
 use windlass_simulator::scenario::{Scenario, TraceFile};
 use windlass_simulator::tune;
 
-use super::progress::RUN;
+use super::progress::{BOUND, RUN};
 use super::shard::Shard;
 use super::{Candidate, ComparisonError, Options};
 
@@ -163,7 +163,7 @@ impl Plan {
     /// About how much work a unit is, in parts of runs.
     pub(super) fn parts(&self, unit: &Unit) -> u64 {
         let Task::Policy { candidate, tuned } = unit.task else {
-            return RUN;
+            return BOUND * u64::from(self.options.bound_points);
         };
         let dials = self.candidates[candidate].policy.dials();
         let frontier = if dials > 0 {
@@ -269,6 +269,7 @@ mod tests {
         let options = Options {
             tuning_percent: percent,
             frontier_points: 9,
+            bound_points: 3,
         };
         Plan::new(scenarios, candidates, options)
             .expect("readable")

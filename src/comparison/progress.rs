@@ -7,11 +7,18 @@ use std::time::{Duration, Instant};
 
 use crate::simulation::note;
 
-/// How long it may take before it says how far it is, and how often then.
+/// How long it may take before it says how far it is; then twice as long each
+/// time, up to [`PROGRESS_MAX`].
 const PROGRESS: Duration = Duration::from_secs(2);
+
+/// Who watches wants a sign of life, and who reads a log no page of them.
+const PROGRESS_MAX: Duration = Duration::from_secs(30);
 
 /// A whole run is so many parts of work.
 pub(super) const RUN: u64 = 1_000_000;
+
+/// A bound takes about as long as so many parts: its schedules are tried too.
+pub(super) const BOUND: u64 = 5 * RUN;
 
 /// What is done, in parts of runs.
 #[derive(Debug, Default)]
@@ -56,8 +63,10 @@ impl Progress {
         let (ended, ends) = mpsc::channel::<()>();
         let result = thread::scope(|scope| {
             scope.spawn(move || {
-                while ends.recv_timeout(PROGRESS) == Err(RecvTimeoutError::Timeout) {
+                let mut pause = PROGRESS;
+                while ends.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
                     note(&self.line(started.elapsed()));
+                    pause = (pause * 2).min(PROGRESS_MAX);
                 }
             });
             let result = work();

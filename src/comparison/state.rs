@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
+use windlass_simulator::comparison::Limits;
 use windlass_simulator::fingerprint::Fingerprint;
 use windlass_simulator::stretch::Stretch;
 
@@ -29,15 +30,26 @@ pub struct State(Mutex<Kept>);
 
 #[derive(Debug, Default)]
 struct Kept {
-    runs: BTreeMap<Fingerprint, Stretch>,
+    known: BTreeMap<Fingerprint, CameTo>,
     to: Option<(PathBuf, File)>,
 }
 
 /// A line of a file.
 #[derive(Serialize, Deserialize)]
 struct Line {
-    run: String,
-    came_to: Stretch,
+    of: String,
+    came_to: CameTo,
+}
+
+/// What was found out.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CameTo {
+    /// What a run came to.
+    Run(Stretch),
+    /// What is known about the least that is possible; nothing for a world that
+    /// no proof covers.
+    Bound(Option<Limits>),
 }
 
 /// A file that cannot be read or written.
@@ -87,23 +99,23 @@ impl State {
         Ok(Self(Mutex::new(kept)))
     }
 
-    /// What the run called `name` came to, if it is finished.
-    pub fn get(&self, name: Fingerprint) -> Option<Stretch> {
-        self.lock().runs.get(&name).copied()
+    /// What `name` came to, if it is finished.
+    pub fn get(&self, name: Fingerprint) -> Option<CameTo> {
+        self.lock().known.get(&name).copied()
     }
 
-    /// Keeps what the run called `name` came to.
+    /// Keeps what `name` came to.
     ///
     /// # Errors
     /// If it cannot be written.
-    pub fn keep(&self, name: Fingerprint, came_to: Stretch) -> Result<(), StateError> {
+    pub fn keep(&self, name: Fingerprint, came_to: CameTo) -> Result<(), StateError> {
         let mut kept = self.lock();
-        kept.runs.insert(name, came_to);
+        kept.known.insert(name, came_to);
         let Some((path, file)) = &mut kept.to else {
             return Ok(());
         };
         let line = Line {
-            run: name.to_string(),
+            of: name.to_string(),
             came_to,
         };
         let mut text = serde_json::to_string(&line).expect("a line is plain data");
@@ -128,8 +140,8 @@ impl Kept {
     fn take_in(&mut self, file: &File) -> io::Result<()> {
         for line in BufReader::new(file).split(b'\n') {
             let line: Option<Line> = serde_json::from_slice(&line?).ok();
-            let named = line.and_then(|line| Some((Fingerprint::parse(&line.run)?, line.came_to)));
-            self.runs.extend(named);
+            let named = line.and_then(|line| Some((Fingerprint::parse(&line.of)?, line.came_to)));
+            self.known.extend(named);
         }
         Ok(())
     }
@@ -202,8 +214,8 @@ mod tests {
 
     use super::*;
 
-    fn came_to(jobs: u64) -> Stretch {
-        Stretch {
+    fn came_to(jobs: u64) -> CameTo {
+        CameTo::Run(Stretch {
             length_micros: 1,
             jobs,
             unfinished_jobs: 0,
@@ -215,7 +227,7 @@ mod tests {
             delay_cost: MicroUsd::ZERO,
             launches: 0,
             terminations: 0,
-        }
+        })
     }
 
     fn name(number: u64) -> Fingerprint {

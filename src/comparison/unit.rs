@@ -10,8 +10,8 @@ use windlass_simulator::tune::{self, Part, Places};
 
 use super::plan::{Plan, Task, Unit};
 use super::progress::{Progress, RUN};
-use super::state::State;
-use super::{Candidate, ComparisonError, Load};
+use super::state::{CameTo, State};
+use super::{Candidate, ComparisonError, Load, bound};
 
 /// What all units of a load share.
 #[derive(Clone, Copy)]
@@ -25,17 +25,11 @@ pub(super) struct Work<'a> {
 impl Work<'_> {
     pub(super) fn do_unit(&self, unit: &Unit) -> Result<Vec<Record>, ComparisonError> {
         match unit.task {
-            Task::Bound => Ok(self.bound(unit)),
+            Task::Bound => bound::records(self, unit),
             Task::Policy { candidate, tuned } => {
                 self.policy(unit, &self.plan.candidates[candidate], tuned)
             }
         }
-    }
-
-    /// What no policy can beat on this load.
-    fn bound(&self, _unit: &Unit) -> Vec<Record> {
-        self.progress.add(RUN);
-        Vec::new()
     }
 
     fn policy(
@@ -123,7 +117,7 @@ impl Work<'_> {
             .text(&format!("{:?} {:?}", file.policies, file.signals))
             .word(span.from)
             .word(span.to);
-        if let Some(known) = self.state.get(name) {
+        if let Some(CameTo::Run(known)) = self.state.get(name) {
             self.progress.skip(parts);
             return Ok(known);
         }
@@ -131,7 +125,7 @@ impl Work<'_> {
         let spec = scenario.fleet_spec(file.policies.clone(), file.signals.clone());
         let passed = |micros| self.progress.add(self.parts_of(micros));
         let came_to = stretch::run(scenario, &self.load.workload, &spec, span, passed)?;
-        self.state.keep(name, came_to)?;
+        self.state.keep(name, CameTo::Run(came_to))?;
         self.progress.finish();
         Ok(came_to)
     }

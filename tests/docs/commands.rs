@@ -41,6 +41,7 @@ pub(crate) fn run(there: &Path, command: &str) -> Result<String, String> {
         ])
         .args(&arguments)
         .env_remove("WINDLASS_LOG")
+        .env("XDG_CACHE_HOME", there.join("cache"))
         .current_dir(there)
         .stdin(Stdio::null());
     if arguments.first() == Some(&"run") && !arguments.contains(&"--once") {

@@ -10,7 +10,8 @@
 
 use windlass_policies::units::{MICROS_PER_HOUR, MicroUsd};
 
-use super::problem::{Boots, Problem};
+use super::levels::Levels;
+use super::problem::{Boots, PARTS, Problem, Terms, signed};
 use crate::queue::{narrow, wide};
 
 /// The most draws of boots that are looked at. A second's work; beyond so many
@@ -82,19 +83,21 @@ impl PricePath {
         ((at / self.step + 1) * self.step).min(self.length)
     }
 
-    /// The most that an instance which is ready already can earn beyond what its
-    /// time costs, if it may begin and end whenever it likes; not below 0.
-    pub(super) fn rise(&self, problem: &Problem<'_>) -> i128 {
-        let (slots, price) = (i128::from(problem.slots), i128::from(problem.price));
-        let (mut most, mut running, mut at) = (0, 0_i128, 0);
-        for own in &self.prices {
+    /// The most that a launched instance can earn, once ready, beyond `rate` for
+    /// its time, whenever that is and whenever it ends; not below 0.
+    pub(super) fn rise(&self, problem: &Problem<'_>, rate: u128) -> u128 {
+        let (slots, rate) = (i128::from(problem.slots), signed(rate));
+        let (mut most, mut running) = (0, 0_i128);
+        // None is ready before.
+        let mut at = problem.boot_min().min(self.length);
+        for own in self.prices.iter().skip(narrow(at / self.step)) {
             let end = self.next(at);
-            let earned = (slots * i128::from(*own) - price) * i128::from(end - at);
+            let earned = (slots * i128::from(*own) - rate) * i128::from(end - at);
             running = running.max(0) + earned;
             most = most.max(running);
             at = end;
         }
-        most
+        most.unsigned_abs()
     }
 
     /// The most that an instance earns that is ready and paid for from the
@@ -162,52 +165,63 @@ impl<'a> Evaluator<'a> {
         }
     }
 
-    /// What every schedule costs at least, by `path`; rounded down.
-    pub(super) fn proved(&self, path: &PricePath) -> MicroUsd {
+    /// What every schedule costs at least, by `path` and a straight line below
+    /// the charges; rounded down.
+    pub(super) fn by_prices(&self, path: &PricePath, terms: Terms) -> MicroUsd {
+        let initial = i128::from(self.problem.initial);
+        let least = paid(self.problem, path) - initial * path.kept_by_initial(self.problem);
+        let launch = path.rise(self.problem, terms.rate);
+        self.least(least, Terms { launch, ..terms })
+    }
+
+    /// What every schedule costs at least, by the walks of `levels`, which went
+    /// by `terms`; rounded down.
+    pub(super) fn by_levels(&self, levels: &Levels, terms: Terms) -> MicroUsd {
         let problem = self.problem;
-        let initial = i128::from(problem.initial);
-        let paid = paid(problem, path) - initial * path.kept_by_initial(problem);
-        let flat = self.flat - initial * self.kept_flat;
-        let least = self.least(paid, flat, path.rise(problem)).max(0);
-        let unit = (1_i128 << problem.scale) * i128::from(MICROS_PER_HOUR);
-        MicroUsd::new(i64::try_from(least / unit).unwrap_or(i64::MAX))
+        let minimum = u128::from(problem.price) * u128::from(problem.charge.minimum);
+        let initial = minimum * u128::from(terms.fixed) / u128::from(PARTS);
+        let least = levels.least() + u128::from(problem.initial) * initial;
+        self.least(signed(least), terms)
     }
 
     /// The least over how many instances are launched. With `m` of them it is
-    /// `paid` less what each keeps, and also `flat` and what each wastes.
-    fn least(&self, paid: i128, flat: i128, rise: i128) -> i128 {
-        let price = i128::from(self.problem.price);
-        let minimum = i128::from(self.problem.charge.minimum);
-        // Kept by one that boots for so long: it serves, or it does not.
-        let kept = |boot: u64| (rise - price * i128::from(boot)).max(-price * minimum);
-        let wasted = |boot: u64| price * i128::from(boot).min(minimum);
-        let (distribution, mut draws) = match &self.problem.boots {
+    /// `least` less what each keeps, and also what the flat price proves and
+    /// what each wastes.
+    fn least(&self, least: i128, terms: Terms) -> MicroUsd {
+        let problem = self.problem;
+        let flat = self.flat - i128::from(problem.initial) * self.kept_flat;
+        let all = self.over_launches(least, flat, terms).max(0);
+        let unit = (1_i128 << problem.scale) * i128::from(MICROS_PER_HOUR);
+        MicroUsd::new(i64::try_from(all / unit).unwrap_or(i64::MAX))
+    }
+
+    fn over_launches(&self, mut least: i128, mut flat: i128, terms: Terms) -> i128 {
+        let problem = self.problem;
+        let (distribution, mut draws) = match &problem.boots {
             Boots::Constant(boot) | Boots::AtLeast(boot) => {
-                // All keep the same, so that none or as many as there can be is best.
-                return if kept(*boot) <= 0 {
-                    paid.max(flat)
-                } else {
-                    flat
-                };
+                // All keep the same, so that the fewest or the most are best.
+                let none = problem.kept(terms, *boot) <= 0;
+                return if none { least.max(flat) } else { flat };
             }
             Boots::Drawn(distribution, draws) => (distribution, draws.clone()),
         };
-        let (mut by_price, mut by_waste) = (paid, flat);
-        let mut least = by_price.max(by_waste);
-        if minimum == 0 || price == 0 {
+        let minimum = i128::from(problem.charge.minimum);
+        if minimum == 0 || problem.price == 0 {
             // One that boots too long is given back for nothing.
-            return if rise <= 0 { least } else { flat };
+            let none = problem.kept(terms, 0) <= 0;
+            return if none { least.max(flat) } else { flat };
         }
+        let mut lowest = least.max(flat);
         for _ in 0..DRAWS_MAX {
-            if by_waste >= least {
-                return least;
+            if flat >= lowest {
+                return lowest;
             }
             let boot = distribution.sample_micros(&mut draws);
-            by_price -= kept(boot);
-            by_waste += wasted(boot);
-            least = least.min(by_price.max(by_waste));
+            least -= problem.kept(terms, boot);
+            flat += i128::from(problem.price) * i128::from(boot).min(minimum);
+            lowest = lowest.min(least.max(flat));
         }
-        least.min(by_waste)
+        lowest.min(flat)
     }
 }
 
@@ -267,8 +281,4 @@ fn least_of_job(path: &PricePath, lows: &Lows, arrival: u64, service: u64, waiti
         stop = stop.saturating_add(span).min(path_end);
     }
     best
-}
-
-fn signed(number: u128) -> i128 {
-    i128::try_from(number).unwrap_or(i128::MAX)
 }

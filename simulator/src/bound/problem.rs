@@ -17,6 +17,9 @@ use crate::world::cloud::PoolSpec;
 /// part in a million.
 const PRICE_BITS: u32 = 20;
 
+/// Draws of boots that are looked at to see what a launch is worth.
+const DRAWS: usize = 1 << 14;
+
 /// No price gets more bits by that, so that a price times a time fits.
 const PRICE_BITS_MAX: u32 = 60;
 
@@ -41,6 +44,22 @@ pub(super) struct Charge {
     pub(super) minimum: u64,
 }
 
+/// What an instance costs at least, on a straight line: so much for being
+/// launched and so much for each microsecond in which it is ready. Every charge
+/// with a minimum lies above several such lines; each of them proves a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Terms {
+    /// For each microsecond.
+    pub(super) rate: u128,
+    /// For a launch; what one may earn beyond the rate at most.
+    pub(super) launch: u128,
+    /// So many of [`PARTS`] go by the minimum and the rest by the time.
+    pub(super) fixed: u32,
+}
+
+/// The parts of [`Terms::fixed`].
+pub(super) const PARTS: u32 = 8;
+
 /// The world as the proof sees it. Times are microseconds, prices are
 /// micro-dollars an hour times `2^scale`.
 #[derive(Debug)]
@@ -59,11 +78,13 @@ pub(super) struct Problem<'a> {
     /// Instances that are there at the beginning.
     pub(super) initial: u64,
     /// What waiting costs, one for each class; one if there are no classes.
-    pub(super) waiting: Vec<u64>,
+    waiting: Vec<u64>,
     classes: Option<&'a JobClasses>,
     pub(super) scale: u32,
     /// Which offering a schedule buys.
     pub(super) bought: usize,
+    /// Whether all instances have the same slots, so that they can be counted.
+    pub(super) whole: bool,
 }
 
 impl<'a> Problem<'a> {
@@ -108,6 +129,7 @@ impl<'a> Problem<'a> {
             classes,
             scale,
             bought: best_value(&offerings, &pools),
+            whole: offerings.iter().all(|one| u64::from(one.slots) == slots),
         })
     }
 
@@ -132,6 +154,76 @@ impl<'a> Problem<'a> {
         }
     }
 
+    /// The terms by which `fixed` of [`PARTS`] go by the minimum, where an
+    /// instance that boots for as long as most do earns just what it costs.
+    pub(super) fn terms(&self, fixed: u32) -> Terms {
+        let rate = u128::from(self.price) * u128::from(PARTS - fixed) / u128::from(PARTS);
+        let terms = |launch| Terms {
+            rate,
+            launch,
+            fixed,
+        };
+        let even = |boot: u64| terms(self.fixed(fixed) + rate * u128::from(boot));
+        let (distribution, mut draws) = match &self.boots {
+            Boots::Constant(boot) | Boots::AtLeast(boot) => return even(*boot),
+            Boots::Drawn(distribution, draws) => (distribution, draws.clone()),
+        };
+        if self.charge.minimum == 0 {
+            // One that boots too long is given back for nothing.
+            return even(0);
+        }
+        let draws: Vec<u64> = (0..DRAWS)
+            .map(|_| distribution.sample_micros(&mut draws))
+            .collect();
+        let kept = |boot: u64| -> i128 {
+            let terms = even(boot);
+            draws.iter().map(|draw| self.kept(terms, *draw)).sum()
+        };
+        let (mut low, mut high) = (0, draws.iter().copied().max().unwrap_or(0));
+        while high - low > 1_000 {
+            let middle = low + (high - low) / 2;
+            if kept(middle) > 0 {
+                high = middle;
+            } else {
+                low = middle;
+            }
+        }
+        even(low)
+    }
+
+    /// What of the minimum `fixed` of [`PARTS`] come to. An instance that is
+    /// there at all is charged an increment.
+    fn fixed(&self, fixed: u32) -> u128 {
+        let least = self.charge.increment.max(self.charge.minimum);
+        u128::from(self.price) * u128::from(least) * u128::from(fixed) / u128::from(PARTS)
+    }
+
+    /// What a launched instance that boots for `boot` earns at most beyond what
+    /// it is charged, by `terms`: it serves, or it is given back at once.
+    pub(super) fn kept(&self, terms: Terms, boot: u64) -> i128 {
+        let charged = self.fixed(terms.fixed) + terms.rate * u128::from(boot);
+        let given_back = i128::from(self.price) * i128::from(self.charge.minimum);
+        (signed(terms.launch) - signed(charged)).max(-given_back)
+    }
+
+    /// No launched instance boots for less.
+    pub(super) fn boot_min(&self) -> u64 {
+        match &self.boots {
+            Boots::Constant(boot) | Boots::AtLeast(boot) => *boot,
+            Boots::Drawn(..) => 0,
+        }
+    }
+
+    /// What waiting costs, each price once; those of jobs for which it costs
+    /// nothing left out.
+    pub(super) fn waiting_prices(&self) -> Vec<u64> {
+        let mut prices = self.waiting.clone();
+        prices.sort_unstable();
+        prices.dedup();
+        prices.retain(|price| *price > 0);
+        prices
+    }
+
     /// Time that job `job` is worked on before the end if it never waits.
     fn work(&self, job: usize) -> u64 {
         self.service(job).min(self.length - self.arrivals[job])
@@ -142,13 +234,7 @@ impl<'a> Problem<'a> {
         (0..self.jobs()).map(|job| u128::from(self.work(job))).sum()
     }
 
-    /// The same as instances on average.
-    pub(super) fn instances_mean(&self) -> f64 {
-        let all = u128::from(self.length) * u128::from(self.slots);
-        ratio(self.work_micros(), all).unwrap_or(0.0)
-    }
-
-    /// What that much of instances would cost, in dollars.
+    /// What that much of an instance's time would cost, in dollars.
     pub(super) fn work_usd(&self) -> f64 {
         let cost = self.work_micros() * u128::from(self.price) / u128::from(self.slots);
         ratio(cost >> self.scale, u128::from(MICROS_PER_HOUR) * 1_000_000).unwrap_or(0.0)
@@ -281,4 +367,9 @@ pub(super) fn bought_boots(scenario: &Scenario, problem: &Problem<'_>) -> (Distr
     let place = problem.bought;
     let own = pools[place].boot.unwrap_or(scenario.cloud.boot);
     (own, stream(scenario, &offerings, &pools, place))
+}
+
+/// Amounts stay far below 2^127.
+pub(super) fn signed(number: u128) -> i128 {
+    i128::try_from(number).unwrap_or(i128::MAX)
 }

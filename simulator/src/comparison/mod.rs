@@ -245,9 +245,9 @@ pub struct Sheet {
     pub bounds: Vec<BoundPoint>,
 }
 
-/// Puts `records` together; their order does not matter. Waits are matched at
-/// `at_p95_secs`, or at the p95 of the first policy on each load (tuned, if it
-/// was).
+/// Puts `records` together; the order of their units does not matter. Waits are
+/// matched at `at_p95_secs`, or at the p95 of whoever has the lowest total on
+/// each load.
 pub fn sheets(records: &[Record], at_p95_secs: Option<f64>) -> Vec<Sheet> {
     let mut ordered: Vec<&Record> = records.iter().collect();
     // Within a unit the order is that of its making, which is always the same.
@@ -268,11 +268,10 @@ fn sheet(stage: Stage, records: &[&Record], at_p95_secs: Option<f64>) -> Sheet {
     let mut bounds: Vec<BoundPoint> = of(What::Bound).filter_map(|one| bound_point(one)).collect();
     let price = |point: &BoundPoint| point.usd_per_job_hour_waiting;
     bounds.sort_by(|one, other| price(one).total_cmp(&price(other)));
-    let first = of(What::Result).next().map(|record| &record.policy);
-    let reference = of(What::Result)
-        .rfind(|record| Some(&record.policy) == first)
-        .and_then(|record| record.figures);
-    let matched = at_p95_secs.or(reference.map(|figures| figures.wait_secs.p95));
+    let results = of(What::Result).filter_map(|record| record.figures);
+    // Of equals the first.
+    let best = results.min_by(|one, other| one.total_usd.total_cmp(&other.total_usd));
+    let matched = at_p95_secs.or(best.map(|figures| figures.wait_secs.p95));
     let row = |record: &&Record| {
         let own = of(What::Frontier).filter(|point| point.unit == record.unit);
         let points = own.filter_map(|point| frontier_point(point)).collect();

@@ -76,8 +76,7 @@ fn push_legend(out: &mut String, sheet: &Sheet) {
     out.push_str(
         "<h3>Cost and wait</h3>\n<p class=\"note\">Left and low is good. Each line is one policy \
          as its main knob is turned; of what is tuned, the tuned one. The large dot is what the \
-         tables tell, a ring the policy as it stands in its file. No policy can come to lie below \
-         the line of the bound.</p>\n<p class=\"legend\">",
+         tables tell, a ring the policy as it stands in its file.</p>\n<p class=\"legend\">",
     );
     for (place, name) in plane::names(sheet).into_iter().enumerate() {
         let _ = write!(

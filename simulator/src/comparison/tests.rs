@@ -85,17 +85,21 @@ fn the_order_of_records_does_not_matter() {
 }
 
 #[test]
-fn waits_are_matched_at_the_first_policy_unless_told() {
+fn waits_are_matched_at_the_best_policy_unless_told() {
     let matched = |at| {
         let sheets = sheets(&records(), at);
         let rows = sheets[0].rows.iter();
         rows.map(|row| (row.matched_p95_secs, row.usd_at_matched_wait))
             .collect::<Vec<_>>()
     };
-    // The first policy as it was tuned.
+    // Totals are 6.9, 7.4 and 17.9.
     let found = matched(None);
-    assert_eq!(found[1], (19.0, Some(5.5)));
+    assert_eq!(found[0], (9.0, Some(6.0)));
+    assert_eq!(found[1], (9.0, None));
+    assert_eq!(found[2], (9.0, Some(12.0)));
+    let found = matched(Some(50.0));
     assert!(found[0].1.is_some_and(|usd| (5.0..6.0).contains(&usd)));
+    assert_eq!(found[1].1, Some(5.5));
     assert!(found[2].1.is_some_and(|usd| (8.0..12.0).contains(&usd)));
     // Told; and who comes to no such wait.
     let found = matched(Some(1.0));

@@ -234,7 +234,7 @@ impl<'a> Plane<'a> {
         }
         let _ = writeln!(
             out,
-            "<path class=\"bound\" d=\"{path}\"><title>no policy can come to lie below</title></path>"
+            "<path class=\"bound\" d=\"{path}\"><title>the bound</title></path>"
         );
     }
 

@@ -1,0 +1,131 @@
+//! Symmetric positive definite systems of which each block touches only the
+//! next: factored and solved in time in proportion to the number of blocks.
+
+/// One block of a right-hand side.
+pub(super) type Vector<const SIZE: usize> = [f64; SIZE];
+
+type Matrix<const SIZE: usize> = [[f64; SIZE]; SIZE];
+
+/// Such a system; factored in place.
+#[derive(Debug)]
+pub(super) struct Blocks<const SIZE: usize> {
+    // On the diagonal. Factored: lower triangles of their factors.
+    own: Vec<Matrix<SIZE>>,
+    // From each block to the next. Factored: what is left of it.
+    across: Vec<Matrix<SIZE>>,
+}
+
+impl<const SIZE: usize> Blocks<SIZE> {
+    pub(super) fn new(blocks: usize) -> Self {
+        Self {
+            own: vec![[[0.0; SIZE]; SIZE]; blocks],
+            across: vec![[[0.0; SIZE]; SIZE]; blocks],
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.own.fill([[0.0; SIZE]; SIZE]);
+        self.across.fill([[0.0; SIZE]; SIZE]);
+    }
+
+    pub(super) fn own(&mut self, place: usize) -> &mut Matrix<SIZE> {
+        &mut self.own[place]
+    }
+
+    /// From `place` (rows) to the block behind it (columns).
+    pub(super) fn across(&mut self, place: usize) -> &mut Matrix<SIZE> {
+        &mut self.across[place]
+    }
+
+    /// Factors it; false if rounding has made it indefinite.
+    pub(super) fn factor(&mut self) -> bool {
+        for place in 0..self.own.len() {
+            if !cholesky(&mut self.own[place]) {
+                return false;
+            }
+            if place + 1 == self.own.len() {
+                break;
+            }
+            let factor = &self.own[place];
+            let across = &mut self.across[place];
+            for row in 0..SIZE {
+                for before in 0..row {
+                    let part = factor[row][before];
+                    for column in 0..SIZE {
+                        across[row][column] -= part * across[before][column];
+                    }
+                }
+                for cell in &mut across[row] {
+                    *cell /= factor[row][row];
+                }
+            }
+            let across = self.across[place];
+            let next = &mut self.own[place + 1];
+            for above in &across {
+                for row in 0..SIZE {
+                    for column in 0..=row {
+                        next[row][column] -= above[row] * above[column];
+                    }
+                }
+            }
+        }
+        true
+    }
+
+    /// Replaces `sides` by the solution. It has been factored.
+    pub(super) fn solve(&self, sides: &mut [Vector<SIZE>]) {
+        let mut carried = [0.0; SIZE];
+        for (place, side) in sides.iter_mut().enumerate() {
+            let factor = &self.own[place];
+            for row in 0..SIZE {
+                let mut own = side[row] - carried[row];
+                for before in 0..row {
+                    own -= factor[row][before] * side[before];
+                }
+                side[row] = own / factor[row][row];
+            }
+            carried = [0.0; SIZE];
+            for (row, across) in self.across[place].iter().enumerate() {
+                for (carried, cell) in carried.iter_mut().zip(across) {
+                    *carried += cell * side[row];
+                }
+            }
+        }
+        let mut behind = [0.0; SIZE];
+        for (place, side) in sides.iter_mut().enumerate().rev() {
+            let (factor, across) = (&self.own[place], &self.across[place]);
+            for row in (0..SIZE).rev() {
+                let mut own = side[row];
+                for (cell, behind) in across[row].iter().zip(&behind) {
+                    own -= cell * behind;
+                }
+                for after in row + 1..SIZE {
+                    own -= factor[after][row] * side[after];
+                }
+                side[row] = own / factor[row][row];
+            }
+            behind = *side;
+        }
+    }
+}
+
+/// The lower triangle of the factor, in place of the lower triangle.
+fn cholesky<const SIZE: usize>(matrix: &mut Matrix<SIZE>) -> bool {
+    for row in 0..SIZE {
+        for column in 0..=row {
+            let mut cell = matrix[row][column];
+            for before in 0..column {
+                cell -= matrix[row][before] * matrix[column][before];
+            }
+            if row == column {
+                if !(cell > 0.0) {
+                    return false;
+                }
+                matrix[row][row] = cell.sqrt();
+            } else {
+                matrix[row][column] = cell / matrix[column][column];
+            }
+        }
+    }
+    true
+}
