@@ -208,7 +208,8 @@ impl Controlled {
                 Policy::Fixed(_)
                 | Policy::QueueBacklog(_)
                 | Policy::TargetTracking(_)
-                | Policy::Step(_) => None,
+                | Policy::Step(_)
+                | Policy::Peer(_) => None,
             });
         let lines = schedules.flat_map(|schedule| {
             schedule.windows.iter().flat_map(move |window| {

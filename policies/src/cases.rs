@@ -11,16 +11,32 @@
 //! target = 12                                  # or "hold": as many as there are
 //! ```
 //!
+//! Policies that remember ([`crate::policy::recall`]) may need a past:
+//!
+//! ```toml
+//! before = [{ times = 2, every = "60s", readings = { utilization = 0.9 } }]
+//! desired = 5             # what the last decision was to bring the fleet to;
+//!                         # default instances + booting
+//! idle = ["10m", "30s"]   # for how long instances have been idle; others are busy
+//! fresh = ["90s"]         # for how long instances have taken jobs; others for a day
+//! ```
+//!
+//! `before` are cycles that went before, oldest first: each entry stands for
+//! `times` cycles, `every` so long until the next; its other keys are those of
+//! the case, and are the same as there unless they are written again. Without
+//! `at` the first cycle is at 1970-01-01T00:00:00Z.
+//!
 //! A signal that is not named is absent. The target is what the policies come
 //! to by [`combine`], before any limit of a fleet; when there is no wish the
 //! fleet is held, so the target is `instances + booting`.
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::time::Duration;
 
 use crate::fields::{Fields, FromToml, did_you_mean};
 use crate::model::{Proposal, Wish};
-use crate::policy::{INSTANCES_MAX, NamedPolicy, View, combine};
+use crate::policy::{INSTANCES_MAX, Life, NamedPolicy, Recall, View, combine};
 use crate::signal::{Absence, Reading, Readings, SignalSpec};
 use crate::units::Timestamp;
 
@@ -29,18 +45,92 @@ use crate::units::Timestamp;
 pub struct Case {
     /// What it shows.
     pub name: String,
+    /// Cycles that went before, oldest first.
+    pub before: Vec<Scene>,
+    /// The cycle it is about.
+    pub scene: Scene,
+    /// What the policies should come to.
+    pub target: Target,
+}
+
+/// What one cycle of a case sees.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scene {
     /// Instances that take jobs.
     pub instances: u32,
     /// Instances on their way.
     pub booting: u32,
+    /// What the last decision was to bring the fleet to; all there are if
+    /// `None`.
+    pub desired: Option<u32>,
     /// Jobs one instance works on at a time.
     pub slots: u32,
+    /// For how long instances have been idle; no longer than `instances`.
+    pub idle: Vec<Duration>,
+    /// For how long the last instances have taken jobs; no longer than
+    /// `instances`. All others have for a day.
+    pub fresh: Vec<Duration>,
     /// The time of the cycle.
     pub at: Timestamp,
     /// What is read; what is not in it is absent.
     pub readings: Readings,
-    /// What the policies should come to.
-    pub target: Target,
+}
+
+/// For how long an instance has taken jobs unless a case says otherwise.
+const READY_FOR: Duration = Duration::from_hours(24);
+
+/// The most cycles that may go before: two weeks of hours fit, as does a day of
+/// minutes.
+const BEFORE_MAX: u32 = 2_000;
+
+impl Scene {
+    fn current(&self) -> u32 {
+        self.instances.saturating_add(self.booting)
+    }
+
+    /// The ready instances: the idle ones first, the fresh ones last.
+    fn lives(&self) -> Vec<Life> {
+        let count = usize::try_from(self.instances).unwrap_or(usize::MAX);
+        let old = count.saturating_sub(self.fresh.len());
+        let lives = (0..count).map(|index| Life {
+            ready_for: index
+                .checked_sub(old)
+                .and_then(|index| self.fresh.get(index))
+                .copied()
+                .unwrap_or(READY_FOR),
+            idle_for: self.idle.get(index).copied(),
+        });
+        lives.collect()
+    }
+
+    /// The same at `at`, with readings taken then.
+    fn moved(&self, at: Timestamp) -> Self {
+        let mut readings = Readings::new();
+        for (name, reading) in self.readings.iter() {
+            let reading = match reading {
+                Reading::Present(sample) => Reading::complete(sample.value, at),
+                Reading::Absent(why) => Reading::Absent(why.clone()),
+            };
+            readings.insert(name, reading);
+        }
+        Self {
+            at,
+            readings,
+            ..self.clone()
+        }
+    }
+
+    fn view<'a>(&'a self, lives: &'a [Life]) -> View<'a> {
+        View {
+            now: self.at,
+            readings: &self.readings,
+            current: self.current(),
+            ready: self.instances,
+            slots: self.slots,
+            desired: self.desired.unwrap_or_else(|| self.current()),
+            lives,
+        }
+    }
 }
 
 /// How many instances a case asks for.
@@ -131,17 +221,19 @@ pub fn run(policies: &[NamedPolicy], cases: &[Case]) -> Vec<Failure> {
 }
 
 fn run_one(policies: &[NamedPolicy], case: &Case) -> Option<Failure> {
-    let current = case.instances.saturating_add(case.booting);
-    let view = View {
-        now: case.at,
-        readings: &case.readings,
-        current,
-        ready: case.instances,
-        slots: case.slots,
-    };
+    let current = case.scene.current();
+    let lives = case.scene.lives();
     let proposals: Vec<Proposal> = policies
         .iter()
-        .map(|policy| policy.propose(&view))
+        .map(|policy| {
+            let mut recall = Recall::default();
+            for scene in &case.before {
+                policy.consider(&scene.view(&scene.lives()), &mut recall);
+            }
+            let view = case.scene.view(&lives);
+            policy.consider(&view, &mut recall);
+            policy.propose(&view, Some(&recall))
+        })
         .collect();
     let got = combine(&proposals, current).wish.unwrap_or(current);
     let expected = match case.target {
@@ -184,29 +276,128 @@ fn read_case(
 ) -> Option<Case> {
     let what = "how many instances take jobs, such as 4";
     let instances = table.required_within("instances", what, 0..=INSTANCES_MAX);
-    let booting = table.or_within("booting", 0, 0..=INSTANCES_MAX);
-    let slots = table.or_within("slots", 1, 1..=INSTANCES_MAX);
-    let at = table.or("at", Timestamp::EPOCH);
-    let readings = table.table_or_empty("readings", |values| {
-        Some(read_readings(values, at, signals))
+    let base = Scene {
+        instances: instances.unwrap_or(0),
+        booting: 0,
+        desired: None,
+        slots: 1,
+        idle: Vec::new(),
+        fresh: Vec::new(),
+        at: Timestamp::EPOCH,
+        readings: Readings::new(),
+    };
+    let at = table.optional::<Timestamp>("at");
+    let scene = read_scene(table, &base, signals);
+    let entries = table.tables("before", |entry| {
+        let what = "how long it is until the next cycle, such as \"60s\"";
+        let bounds = Duration::from_millis(100)..=Duration::from_hours(24 * 7);
+        let every = entry.required_within("every", what, bounds);
+        let times = entry.or_within("times", 1, 1..=BEFORE_MAX);
+        let instances = entry.optional_within("instances", 0..=INSTANCES_MAX);
+        let base = Scene {
+            instances: instances.unwrap_or(scene.instances),
+            ..scene.clone()
+        };
+        let scene = read_scene(entry, &base, signals);
+        Some((entry.path().to_owned(), Some((every?, times, scene))))
     });
+    let entries: Option<Vec<_>> = entries.into_iter().map(|(_, entry)| entry).collect();
+    let entries = entries?;
+    let cycles: u64 = entries.iter().map(|(_, times, _)| u64::from(*times)).sum();
+    if cycles > u64::from(BEFORE_MAX) {
+        let message = format!("{cycles} cycles before the case; at most {BEFORE_MAX}");
+        table.problem("before", message);
+        return None;
+    }
+    let span = entries
+        .iter()
+        .fold(Duration::ZERO, |sum, (every, times, _)| {
+            sum + *every * *times
+        });
+    let at = at.unwrap_or(Timestamp::EPOCH + span);
+    if at.since(Timestamp::EPOCH) < span {
+        table.problem("before", "begins before 1970; give the case a later `at`");
+        return None;
+    }
+    let mut before = Vec::new();
+    let mut clock = at - span;
+    for (every, times, scene) in entries {
+        for _ in 0..times {
+            before.push(scene.moved(clock));
+            clock = clock + every;
+        }
+    }
     let target = table.required("target", "a number of instances or \"hold\"");
+    instances?;
     Some(Case {
         name: name?,
-        instances: instances?,
-        booting,
-        slots,
-        at,
-        readings: readings?,
+        before,
+        scene: scene.moved(at),
         target: target?,
     })
 }
 
-fn read_readings(
-    values: &mut Fields<'_>,
-    at: Timestamp,
-    signals: Option<&[SignalSpec]>,
-) -> Readings {
+/// Reads what a cycle sees; what is not written is as in `base`.
+fn read_scene(table: &mut Fields<'_>, base: &Scene, signals: Option<&[SignalSpec]>) -> Scene {
+    let booting = table.or_within("booting", base.booting, 0..=INSTANCES_MAX);
+    let slots = table.or_within("slots", base.slots, 1..=INSTANCES_MAX);
+    let desired = table.optional_within("desired", 0..=INSTANCES_MAX);
+    let readings = if table.has("readings") {
+        table
+            .table("readings", |values| Some(read_readings(values, signals)))
+            .unwrap_or_default()
+    } else {
+        base.readings.clone()
+    };
+    let idle = read_spans(table, "idle", &base.idle, base.instances);
+    let fresh = read_spans(table, "fresh", &base.fresh, base.instances);
+    Scene {
+        instances: base.instances,
+        booting,
+        desired: desired.or(base.desired),
+        slots,
+        idle,
+        fresh,
+        at: base.at,
+        readings,
+    }
+}
+
+/// Reads for how long some of `count` instances have been something.
+fn read_spans(table: &mut Fields<'_>, key: &str, base: &[Duration], count: u32) -> Vec<Duration> {
+    let Some(Spans(spans)) = table.optional(key) else {
+        return base.to_vec();
+    };
+    if u32::try_from(spans.len()).unwrap_or(u32::MAX) > count {
+        let message = format!("{} instances, of {count} that take jobs", spans.len());
+        table.problem(key, message);
+    }
+    spans
+}
+
+/// Spans of time as a case writes them.
+struct Spans(Vec<Duration>);
+
+impl FromToml for Spans {
+    fn from_toml(value: &toml::Value) -> Result<Self, String> {
+        let toml::Value::Array(elements) = value else {
+            return Err(format!(
+                "{value} is no list of durations; write one such as [\"10m\", \"30s\"]"
+            ));
+        };
+        let spans: Result<_, _> = elements.iter().map(Duration::from_toml).collect();
+        spans.map(Self)
+    }
+
+    fn to_text(&self) -> String {
+        let spans: Vec<String> = self.0.iter().map(FromToml::to_text).collect();
+        format!("[{}]", spans.join(", "))
+    }
+}
+
+/// Reads readings; [`Scene::moved`] says when they were taken.
+fn read_readings(values: &mut Fields<'_>, signals: Option<&[SignalSpec]>) -> Readings {
+    let at = Timestamp::EPOCH;
     let mut readings = Readings::new();
     let names: Vec<&str> = values.keys().collect();
     for name in names {

@@ -4,7 +4,7 @@
 //! what is seen. It changes nothing; [`crate::reconcile`] writes its decision
 //! down and carries it out.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::audit::audit_looked;
 use crate::drain;
@@ -15,9 +15,9 @@ use crate::model::{
     Proposal, Reason, Wish, Work,
 };
 use crate::placement::{self, Choice, Held, Lot, Wanted};
-use crate::policy::{View, combine};
+use crate::policy::{Life, NamedPolicy, Since, View, combine};
 use crate::quote::priced;
-use crate::signal::Completeness;
+use crate::signal::{Completeness, Readings};
 use crate::spec::FleetSpec;
 use crate::units::Timestamp;
 
@@ -112,19 +112,89 @@ fn blind(why: &str) -> Reason {
 
 fn propose(spec: &FleetSpec, memory: &Memory, fleet: &Fleet, seen: &Observation) -> Vec<Proposal> {
     let readings = seen.readings.checked(&spec.signals, seen.now);
-    let view = View {
-        now: seen.now,
-        readings: &readings,
-        // What is taken back from now on still counts here, once: a policy that
-        // wishes to stay as it is wishes for its replacement.
-        current: fleet.current(memory).saturating_add(fleet.taken_back),
-        ready: ready(&fleet.serving).saturating_add(fleet.taken_back_ready),
-        slots: placement::first_of(spec).slots,
-    };
+    // Those that follow instances have done so already.
+    let view = view(spec, memory, fleet, (&readings, &[]), seen.now);
     spec.policies
         .iter()
-        .map(|policy| policy.propose(&view))
+        .map(|policy| policy.propose(&view, memory.recalls.get(&policy.name)))
         .collect()
+}
+
+/// Lets the policies that remember take their notes of a complete listing.
+pub(crate) fn consider(
+    spec: &FleetSpec,
+    memory: &mut Memory,
+    seen: &Observation,
+    listing: &Listing,
+) {
+    let mut remembering = spec.policies.iter().filter(|policy| policy.remembers());
+    if remembering.next().is_none() {
+        memory.recalls.clear();
+        memory.lives.clear();
+        return;
+    }
+    let readings = seen.readings.checked(&spec.signals, seen.now);
+    let mut before = std::mem::take(&mut memory.recalls);
+    let mut lives = std::mem::take(&mut memory.lives);
+    let fleet = Fleet::sort(spec, memory, seen.now, listing);
+    if spec.policies.iter().any(NamedPolicy::follows_instances) {
+        lives = follow(&lives, &fleet, seen.now);
+    } else {
+        lives.clear();
+    }
+    let shown: Vec<Life> = lives.values().map(|since| since.until(seen.now)).collect();
+    let view = view(spec, memory, &fleet, (&readings, &shown), seen.now);
+    let mut recalls = BTreeMap::new();
+    for policy in spec.policies.iter().filter(|policy| policy.remembers()) {
+        let mut recall = before.remove(&policy.name).unwrap_or_default();
+        policy.consider(&view, &mut recall);
+        recalls.insert(policy.name.clone(), recall);
+    }
+    memory.recalls = recalls;
+    memory.lives = lives;
+}
+
+/// Since when each ready instance is ready, and idle, given what was known.
+fn follow(
+    known: &BTreeMap<InstanceId, Since>,
+    fleet: &Fleet,
+    now: Timestamp,
+) -> BTreeMap<InstanceId, Since> {
+    let ready = fleet.serving.iter().filter(|one| one.phase == Phase::Ready);
+    let lives = ready.map(|instance| {
+        let before = known.get(&instance.id);
+        let idle = match instance.work {
+            Work::Idle => before.and_then(|since| since.idle).or(Some(now)),
+            Work::Busy | Work::Unknown => None,
+        };
+        let since = Since {
+            ready: before.map_or(now, |since| since.ready),
+            idle,
+        };
+        (instance.id.clone(), since)
+    });
+    lives.collect()
+}
+
+fn view<'a>(
+    spec: &FleetSpec,
+    memory: &Memory,
+    fleet: &Fleet,
+    (readings, lives): (&'a Readings, &'a [Life]),
+    now: Timestamp,
+) -> View<'a> {
+    // What is taken back from now on still counts here, once: a policy that
+    // wishes to stay as it is wishes for its replacement.
+    let current = fleet.current(memory).saturating_add(fleet.taken_back);
+    View {
+        now,
+        readings,
+        current,
+        ready: ready(&fleet.serving).saturating_add(fleet.taken_back_ready),
+        slots: placement::first_of(spec).slots,
+        desired: memory.target.unwrap_or(current),
+        lives,
+    }
 }
 
 /// The listed instances by what they count as.

@@ -17,6 +17,7 @@ use crate::model::{
     Action, Decision, Epoch, FleetError, Instance, InstanceId, LaunchToken, Listing, Notice,
     Observation, Outcome, Phase, Work, is_default,
 };
+use crate::policy::{Recall, Since};
 use crate::ports::Record;
 use crate::spec::{FleetSpec, Limits, OnRebalance, Strays};
 use crate::standing::Standing;
@@ -79,6 +80,19 @@ pub struct Memory {
     /// What the fleet has cost.
     #[serde(default, skip_serializing_if = "is_default")]
     pub ledger: Ledger,
+    /// What policies remember, by their names; only those that do.
+    #[serde(
+        default,
+        skip_serializing_if = "is_default",
+        deserialize_with = "crate::policy::recall::lenient"
+    )]
+    pub recalls: BTreeMap<String, Recall>,
+    /// Since when ready instances are ready and idle, if a policy follows that.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub lives: BTreeMap<InstanceId, Since>,
+    /// What the last decision was to bring the fleet to, if a policy remembers.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub target: Option<u32>,
 }
 
 /// An instance that another store launched after this one first looked.
@@ -264,12 +278,16 @@ impl Memory {
             (instance, failed)
         });
         self.ledger.charge(spec, &seen.prices, seen.now, alive);
+        crate::decide::consider(spec, self, seen, listing);
     }
 
     /// Takes in what was decided: launches count from now on, whatever the
     /// answer will be. `seen` is what the decision was made of.
     pub fn plan(&mut self, decision: &Decision, seen: &Observation) {
         self.cycle = decision.cycle;
+        if !self.recalls.is_empty() {
+            self.target = decision.target.or(self.target);
+        }
         for action in &decision.actions {
             match action {
                 Action::Launch {
@@ -345,6 +363,10 @@ impl Memory {
 
     /// Takes in how an action came out.
     pub fn settle(&mut self, at: Timestamp, action: &Action, outcome: &Outcome) {
+        if let Outcome::Rehearsed = outcome {
+            // Nothing was done about it, so the fleet is not on its way there.
+            self.target = None;
+        }
         match action {
             Action::Launch { token, .. } => self.settle_launch(at, token, outcome),
             Action::Fence { instance } => match outcome {

@@ -103,11 +103,17 @@ fn cases_have_their_defaults() {
     let file = read("[[case]]\nname = \"a\"\ninstances = 3\ntarget = 4");
     let expected = Case {
         name: "a".to_owned(),
-        instances: 3,
-        booting: 0,
-        slots: 1,
-        at: Timestamp::EPOCH,
-        readings: Readings::new(),
+        before: Vec::new(),
+        scene: Scene {
+            instances: 3,
+            booting: 0,
+            desired: None,
+            slots: 1,
+            idle: Vec::new(),
+            fresh: Vec::new(),
+            at: Timestamp::EPOCH,
+            readings: Readings::new(),
+        },
         target: Target::Instances(4),
     };
     assert_eq!(file.cases, vec![expected]);
@@ -150,7 +156,7 @@ fn cases_say_what_is_wrong_with_them() {
             f:15: case[1].readings.in_flight: -1 is negative; write 0 or more, or "absent"
             f:15: case[1].readings.utilization: "gone" is no reading; write a number or "absent"
             f:16: case[1].target: "hole" is no target; write a number of instances or "hold"
-            f:17: case[1].wish: unknown key; known here: at, booting, instances, name, readings, slots, target
+            f:17: case[1].wish: unknown key; known here: at, before, booting, desired, fresh, idle, instances, name, readings, slots, target
             f:19: case[2].name: "a" is the name of an earlier case
             f:21: case[2].target: 100001 is out of bounds; write 0 to 100000
             f:25: case[3].target: 1.5 is no target; write a number of instances or "hold""#]],

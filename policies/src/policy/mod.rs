@@ -2,11 +2,14 @@
 //!
 //! One file per rule. Each is a pure function of what is seen: it proposes a
 //! number of instances, or abstains because a reading it needs is absent.
-//! Whole numbers come out; each rule states how it rounds.
+//! Whole numbers come out; each rule states how it rounds. The rules in
+//! [`peers`] are those of other systems; they keep notes ([`recall`]).
 
 mod combine;
 mod fixed;
+pub mod peers;
 mod queue_backlog;
+pub mod recall;
 mod rounding;
 mod schedule;
 mod step;
@@ -25,7 +28,9 @@ use crate::units::Timestamp;
 
 pub use combine::{Combined, combine};
 pub use fixed::Fixed;
+pub use peers::Peer;
 pub use queue_backlog::QueueBacklog;
+pub use recall::{Life, Recall, Since};
 pub use schedule::{Schedule, Until, Window};
 pub use step::{Change, Rung, Step, Threshold};
 pub use target_tracking::TargetTracking;
@@ -48,6 +53,12 @@ pub struct View<'a> {
     pub ready: u32,
     /// Jobs one instance works on at a time.
     pub slots: u32,
+    /// What the last decision was to bring the fleet to; `current` if there was
+    /// none. Other systems call it the desired capacity.
+    pub desired: u32,
+    /// The ready instances, in no order that matters; empty unless a policy of
+    /// the fleet [follows them](NamedPolicy::follows_instances).
+    pub lives: &'a [Life],
 }
 
 impl View<'_> {
@@ -100,8 +111,11 @@ impl NamedPolicy {
     /// A partial reading ([`Completeness::Partial`]) may be lower than the
     /// truth, so it may make a fleet grow but never shrink: a wish below
     /// `current` becomes `current`.
-    pub fn propose(&self, view: &View<'_>) -> Proposal {
-        let Opinion { wish, why } = self.policy.opinion(view);
+    ///
+    /// A rule that [remembers](Self::remembers) says what it came to when it
+    /// was shown the cycle ([`Self::consider`]), from `recall`.
+    pub fn propose(&self, view: &View<'_>, recall: Option<&Recall>) -> Proposal {
+        let Opinion { wish, why } = self.policy.opinion(view, recall);
         let (wish, why) = match (wish, self.partial_signal(view)) {
             (Wish::Instances(count), Some(signal)) if count < view.current => (
                 Wish::Instances(view.current),
@@ -142,10 +156,13 @@ pub enum Policy {
     TargetTracking(TargetTracking),
     /// More or fewer when a signal crosses thresholds.
     Step(Step),
+    /// What another system would do.
+    Peer(Peer),
 }
 
 impl Policy {
-    /// The words for `kind` in TOML, in the order they are documented in.
+    /// The words for `kind` in TOML, in the order they are documented in;
+    /// [`Peer::KINDS`] has those of the peers.
     pub const KINDS: [&'static str; 5] = [
         "fixed",
         "schedule",
@@ -163,6 +180,20 @@ impl Policy {
             |fields| TargetTracking::read(fields).map(Self::TargetTracking),
             |fields| Step::read(fields).map(Self::Step),
         ];
+        if let Some(toml::Value::String(kind)) = fields.raw("kind") {
+            if Peer::KINDS.contains(&kind.as_str()) {
+                return Peer::read(kind, fields).map(Self::Peer);
+            }
+            if !Self::KINDS.contains(&kind.as_str())
+                && nearest(kind, Self::KINDS).is_none()
+                && let Some(meant) = nearest(kind, Peer::KINDS.iter().copied())
+            {
+                fields.accept_unknown_keys();
+                let message = format!("{kind:?} is no kind of policy; did you mean `{meant}`?");
+                fields.problem("kind", message);
+                return None;
+            }
+        }
         let words: Vec<(&str, Reader)> = Self::KINDS.into_iter().zip(readers).collect();
         let Some(read) = fields.required_word("kind", &words) else {
             // Without its kind nobody knows which keys it should have.
@@ -183,6 +214,7 @@ impl Policy {
             Self::QueueBacklog(_) => "queue_backlog",
             Self::TargetTracking(_) => "target_tracking",
             Self::Step(_) => "step",
+            Self::Peer(peer) => peer.kind(),
         }
     }
 
@@ -201,6 +233,7 @@ impl Policy {
             Self::QueueBacklog(rule) => rule.demands(),
             Self::TargetTracking(rule) => rule.demands(),
             Self::Step(rule) => rule.demands(),
+            Self::Peer(peer) => peer.demands(),
         }
     }
 
@@ -209,25 +242,33 @@ impl Policy {
     pub fn boundary_after(&self, now: Timestamp) -> Option<Timestamp> {
         match self {
             Self::Schedule(rule) => rule.boundaries_after(now),
-            Self::Fixed(_) | Self::QueueBacklog(_) | Self::TargetTracking(_) | Self::Step(_) => {
-                None
-            }
+            Self::Fixed(_)
+            | Self::QueueBacklog(_)
+            | Self::TargetTracking(_)
+            | Self::Step(_)
+            | Self::Peer(_) => None,
         }
     }
 
-    fn opinion(&self, view: &View<'_>) -> Opinion {
+    fn opinion(&self, view: &View<'_>, recall: Option<&Recall>) -> Opinion {
         match self {
             Self::Fixed(rule) => rule.opinion(),
             Self::Schedule(rule) => rule.opinion(view),
             Self::QueueBacklog(rule) => rule.opinion(view),
             Self::TargetTracking(rule) => rule.opinion(view),
             Self::Step(rule) => rule.opinion(view),
+            Self::Peer(_) => recall
+                .and_then(|recall| recall.said_at(view.now))
+                .cloned()
+                .unwrap_or_else(|| {
+                    Opinion::instances(view.current, "was not shown this cycle".to_owned())
+                }),
         }
     }
 }
 
 /// What a rule asks for, and the sentence that explains it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Opinion {
     wish: Wish,
     why: String,
@@ -270,6 +311,8 @@ pub enum Needs {
     Proportional,
     /// A number that goes up and down.
     Level,
+    /// A number that only rises, to take differences of.
+    Counter,
 }
 
 impl Needs {
@@ -290,7 +333,11 @@ impl Needs {
                  of it"
                     .to_owned(),
             ),
-            Self::Total | Self::Proportional | Self::Level => None,
+            Self::Counter if kind != SignalKind::Counter => Some(format!(
+                "is a {kind} and not a counter: what has come since the last look cannot be \
+                 told from it"
+            )),
+            Self::Total | Self::Proportional | Self::Level | Self::Counter => None,
         }
     }
 }

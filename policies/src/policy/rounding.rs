@@ -26,6 +26,23 @@ pub(super) fn down(number: f64) -> u32 {
     whole((number + (number * DUST).min(DUST_MAX)).floor())
 }
 
+/// Rounded up with its dust, as the systems do that [`super::peers`] stand for.
+/// Zero for NaN and anything not above zero.
+pub(super) fn ceil(number: f64) -> u32 {
+    if number.is_nan() || number <= 0.0 {
+        return 0;
+    }
+    whole(number.ceil())
+}
+
+/// Rounded down with its dust, and otherwise as [`ceil`].
+pub(super) fn floor(number: f64) -> u32 {
+    if number.is_nan() || number <= 0.0 {
+        return 0;
+    }
+    whole(number.floor())
+}
+
 /// A reading as a sentence shows it: to four decimals, and in powers of ten
 /// where those say nothing.
 pub(super) fn text(number: f64) -> String {
@@ -88,6 +105,13 @@ mod tests {
         ] {
             assert_eq!(up(number), rounded_up, "{number} up");
             assert_eq!(down(number), rounded_down, "{number} down");
+        }
+        assert_eq!(
+            (ceil(7.0 * 0.8 / 0.7), floor(2.999_999_999_999_999_6)),
+            (9, 2)
+        );
+        for number in [0.0, -3.0, f64::NAN] {
+            assert_eq!((ceil(number), floor(number)), (0, 0));
         }
     }
 }

@@ -167,7 +167,7 @@ impl Step {
 
     /// The step that applies at `reading`: the highest `above` it reaches,
     /// else the lowest `below` it reaches.
-    fn rung_at(&self, reading: f64) -> Option<&Rung> {
+    pub(super) fn rung_at(&self, reading: f64) -> Option<&Rung> {
         let mut above: Option<(f64, &Rung)> = None;
         let mut below: Option<(f64, &Rung)> = None;
         for rung in &self.steps {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use expect_test::Expect;
 
-use super::{NamedPolicy, Policy, View};
+use super::{NamedPolicy, Policy, Recall, View};
 use crate::model::{Proposal, Wish};
 use crate::signal::{Absence, Completeness, Reading, Readings, Sample};
 use crate::units::Timestamp;
@@ -49,13 +49,18 @@ pub(super) fn propose(
         name: policy.kind().to_owned(),
         policy: policy.clone(),
     };
-    named.propose(&View {
+    let view = View {
         now,
         readings: &all,
         current,
         ready,
         slots: 1,
-    })
+        desired: current,
+        lives: &[],
+    };
+    let mut recall = Recall::default();
+    named.consider(&view, &mut recall);
+    named.propose(&view, Some(&recall))
 }
 
 /// Ready instances, current instances and readings.

@@ -88,6 +88,47 @@ fn any_policy() -> impl Strategy<Value = Policy> {
     ]
 }
 
+/// The policies of the peers' presets.
+fn any_peer() -> impl Strategy<Value = NamedPolicy> {
+    let presets = crate::presets::peers().iter();
+    let peers: Vec<NamedPolicy> = presets
+        .flat_map(|(name, text)| {
+            let file = crate::policy_file::read(text);
+            file.unwrap_or_else(|problems| panic!("{}", problems.in_file(name)))
+                .policies
+        })
+        .collect();
+    prop::sample::select(peers)
+}
+
+/// Cycles a policy is shown: seconds since the one before, ready and current
+/// instances, what is desired, and readings.
+fn any_cycles() -> impl Strategy<Value = Vec<Cycle>> {
+    let cycle = (
+        prop_oneof![0..10_u64, 10..120_u64, 0..100_000_u64],
+        any_counts(),
+        any::<u32>(),
+        any_all_readings(),
+    );
+    prop::collection::vec(cycle, 1..20)
+}
+
+type Cycle = (u64, (u32, u32), u32, Vec<(&'static str, Reading)>);
+
+fn any_all_readings() -> impl Strategy<Value = Vec<(&'static str, Reading)>> {
+    let names = crate::signal::standard::ALL;
+    Vec::from(names.map(any_reading))
+}
+
+/// Not so many that a test takes minutes.
+fn lives(count: u32, seed: u32) -> Vec<Life> {
+    let lives = (0..count.min(50)).map(|index| Life {
+        ready_for: Duration::from_secs(u64::from(index.wrapping_mul(seed) % 1_000)),
+        idle_for: (index % 3 == 0).then(|| Duration::from_secs(u64::from(index) * 30)),
+    });
+    lives.collect()
+}
+
 fn any_reading(name: &'static str) -> impl Strategy<Value = (&'static str, Reading)> {
     (0..3, any_number()).prop_map(move |(which, value)| match which {
         0 => absent(name),
@@ -188,6 +229,51 @@ proptest! {
             return Err(TestCaseError::fail("nothing is absent"));
         };
         prop_assert!(few <= many);
+    }
+
+    #[test]
+    fn no_past_is_too_odd_for_a_peer_and_a_missing_reading_never_shrinks(
+        peer in any_peer(),
+        cycles in any_cycles(),
+    ) {
+        let (mut recall, mut again) = (Recall::default(), Recall::default());
+        let mut now = Timestamp::from_secs(1_000_000);
+        for (secs, (ready, current), desired, read) in cycles {
+            now = now + Duration::from_secs(secs);
+            let mut readings = Readings::new();
+            for (name, reading) in &read {
+                let reading = match reading {
+                    Reading::Present(sample) => Reading::Present(Sample { at: now, ..*sample }),
+                    Reading::Absent(why) => Reading::Absent(why.clone()),
+                };
+                readings.insert(name, reading);
+            }
+            let lives = lives(ready, desired);
+            let view = View {
+                now,
+                readings: &readings,
+                current,
+                ready,
+                slots: 1 + desired % 4,
+                desired,
+                lives: &lives,
+            };
+            peer.consider(&view, &mut recall);
+            let proposal = peer.propose(&view, Some(&recall));
+            let sound = |name: &str| view.sample(name)
+                .is_ok_and(|sample| sample.completeness == Completeness::Complete);
+            if let Wish::Instances(count) = proposal.wish
+                && !peer.policy.signals().into_iter().all(sound)
+            {
+                prop_assert!(count >= current, "{proposal:?}");
+            }
+            // What was written down and read back says the same.
+            let json = serde_json::to_string(&again).expect("plain data");
+            again = serde_json::from_str(&json).expect("as written");
+            peer.consider(&view, &mut again);
+            prop_assert_eq!(&recall, &again);
+            prop_assert!(json.len() < 250_000, "{} bytes of notes", json.len());
+        }
     }
 
     #[test]

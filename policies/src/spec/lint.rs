@@ -43,7 +43,8 @@ pub(super) fn kind_fault(
         | Policy::Schedule(_)
         | Policy::QueueBacklog(_)
         | Policy::TargetTracking(_)
-        | Policy::Step(_) => None,
+        | Policy::Step(_)
+        | Policy::Peer(_) => None,
     }
 }
 
@@ -90,7 +91,7 @@ fn named_sizes(policy: &Policy) -> Vec<(String, u32, bool)> {
                 Change::By(_) | Change::Percent { .. } => None,
             })
             .collect(),
-        Policy::QueueBacklog(_) | Policy::TargetTracking(_) => Vec::new(),
+        Policy::QueueBacklog(_) | Policy::TargetTracking(_) | Policy::Peer(_) => Vec::new(),
     }
 }
 
@@ -238,6 +239,7 @@ fn starts_from_zero(policy: &Policy, signals: &[SignalSpec]) -> bool {
             windows, otherwise, ..
         }) => *otherwise > 0 || windows.iter().any(|window| window.instances > 0),
         Policy::QueueBacklog(_) => true,
+        Policy::Peer(peer) => peer.starts_from_zero(),
         Policy::TargetTracking(rule) => !rule.to_zero,
         Policy::Step(rule) => {
             let kind = signals
