@@ -22,3 +22,5 @@ mod proxy;
 mod proxy_tests;
 #[path = "aws/server.rs"]
 mod server;
+#[path = "aws/spot_tests.rs"]
+mod spot_tests;

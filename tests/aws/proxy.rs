@@ -341,6 +341,13 @@ impl Inner {
                 Ok(self.shared().world.ended(call, answer, Instant::now()))
             }
             "DescribeInstances" => self.list(parts, call, stale).await,
+            "DescribeSpotPriceHistory" => {
+                let told = self.shared().world.spot_prices(call);
+                match told {
+                    Some(answer) => Ok(answer),
+                    None => self.forward(parts, body).await,
+                }
+            }
             _ => self.forward(parts, body).await,
         }
     }
