@@ -20,6 +20,7 @@ use windlass_policies::memory::Memory;
 use windlass_policies::model::{FleetError, Outcome, Reason};
 use windlass_policies::policy::{Policy, Until};
 use windlass_policies::ports::{Clock, FleetProvider, MetricSource, Record, Store, StoreError};
+use windlass_policies::quote::Quotes;
 use windlass_policies::reconcile::{Cycle, Mode, Ports, reconcile};
 use windlass_policies::spec::FleetSpec;
 use windlass_policies::units::Timestamp;
@@ -144,12 +145,14 @@ impl Controlled {
         if let Some(at) = latest {
             info!(fleet = %spec.name, cycle = memory.cycle, %at, "going on from what was written");
         }
+        let prices = prices(&tail);
         let nudge = Arc::new(Notify::new());
         let opening = Opening {
             store_path,
             store_id: store.store_id(),
             epoch: store.epoch(),
             latest,
+            prices: &prices,
             shared,
             nudge: &nudge,
             mode,
@@ -238,6 +241,15 @@ fn latest(tail: &[Record]) -> Option<Timestamp> {
         Record::Planned { .. } => None,
     });
     times.max()
+}
+
+/// What offerings cost at a fleet's newest decision.
+fn prices(tail: &[Record]) -> Quotes {
+    let newest = tail.iter().rev().find_map(|record| match record {
+        Record::Decided(decided) => Some(decided.seen.prices.clone()),
+        Record::Planned { .. } | Record::Acted { .. } => None,
+    });
+    newest.unwrap_or_default()
 }
 
 async fn control(

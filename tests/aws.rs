@@ -26,3 +26,5 @@ mod proxy_tests;
 mod server;
 #[path = "aws/worker_tests.rs"]
 mod worker_tests;
+#[path = "aws/spot_tests.rs"]
+mod spot_tests;

@@ -20,9 +20,9 @@ use windlass_policies::model::{
     LaunchToken, Listing, Observation, Outcome, Phase, Proposal, Reason, Wish, Work,
 };
 use windlass_policies::ports::{Decided, Record, Store as _};
-use windlass_policies::quote::Quotes;
+use windlass_policies::quote::{Quote, Quotes};
 use windlass_policies::signal::{Absence, Completeness, Reading, Readings, Sample};
-use windlass_policies::units::Timestamp;
+use windlass_policies::units::{MicroUsdPerHour, Timestamp};
 
 /// 2026-07-01T00:00:00Z and so many seconds.
 fn at(secs: u64) -> Timestamp {
@@ -130,15 +130,51 @@ fn launching() -> (Decided, Vec<Record>) {
     ];
     decision.actions = vec![launch.clone()];
     let instances = ["i-1", "i-2", "i-3"].map(InstanceId::new).to_vec();
-    let outcome = Outcome::Launched { instances };
     let answered = decided.decision.at + Duration::from_millis(840);
     let acted = Record::Acted {
         cycle: 2,
         at: answered,
         action: launch,
-        outcome,
+        outcome: Outcome::Launched { instances },
     };
     (decided, vec![acted])
+}
+
+/// Cycle 6 of another fleet: what spot does not grant is bought on demand.
+fn buying_elsewhere() -> (Decided, Vec<Record>) {
+    let mut decided = cycle(6, Ok(listing(&[])));
+    let quote = Quote {
+        price: MicroUsdPerHour::new(31_200),
+        read_at: at(0),
+    };
+    decided.seen.prices = [("spot".to_owned(), quote)].into();
+    let launch = |serial, offering: &str, count| Action::Launch {
+        token: LaunchToken::new("s", "mixed", Epoch(1), 6, serial),
+        offering: offering.to_owned(),
+        count,
+    };
+    let asked = launch(0, "spot", 3);
+    decided.decision.actions = vec![asked.clone()];
+    decided.decision.target = Some(3);
+    let why = Reason::BoughtElsewhere {
+        missing: 2,
+        of: "spot".to_owned(),
+        count: 2,
+        instead: "on-demand".to_owned(),
+    };
+    let instead = launch(1, "on-demand", 2);
+    let acted = |action, count| Record::Acted {
+        cycle: 6,
+        at: at(301),
+        action,
+        outcome: Outcome::Granted { count },
+    };
+    let planned = Record::Planned {
+        cycle: 6,
+        action: instead.clone(),
+        why: Some(why),
+    };
+    (decided, vec![acted(asked, 1), planned, acted(instead, 2)])
 }
 
 /// Cycle 5 lets one go: fenced, then ended within the cycle; the crash came
@@ -176,6 +212,7 @@ fn shrinking() -> (Decided, Vec<Record>) {
         Record::Planned {
             cycle: 5,
             action: Action::Terminate { instance, receipt },
+            why: None,
         },
     ];
     (decided, records)
@@ -254,6 +291,47 @@ fn shown(output: &Output, folder: &Path) -> String {
         text(&output.stderr),
         output.status.code().expect("no signal")
     )
+}
+
+#[test]
+fn prices_are_told_and_why_something_was_bought_elsewhere() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path();
+    fs::write(path.join("fleets.toml"), "[store]\npath = \"history.db\"\n").expect("written");
+    let store = SqliteStore::open(&path.join("history.db"), at(0)).expect("opened");
+    let (decided, more) = buying_elsewhere();
+    let decided = Record::Decided(Box::new(decided));
+    for record in [&decided].into_iter().chain(&more) {
+        store.append("mixed", record).expect("written");
+    }
+    drop(store);
+    check(
+        path,
+        &[],
+        &expect![[r#"
+            2026-07-01T00:05:00Z  mixed, cycle 6, epoch 1
+              seen    0 instances
+                      spot costs $0.0312 an hour, read 5 min before
+              cut     every policy abstained, so the fleet is held
+              target  3, from 0
+              done    launch 3 spot (s-mixed-1-6-0): 1 to come, after 1 s
+                      then launch 2 on-demand (s-mixed-1-6-1): 2 to come, after 1 s; 2 not granted by spot, so 2 asked of on-demand
+              later   of 1 launched: 1 not seen yet
+                      of 2 launched: 2 not seen yet
+            exit 0
+        "#]],
+    );
+    let raw = windlass(
+        path,
+        &["explain", "--config", "fleets.toml", "--format", "json"],
+    );
+    let raw = String::from_utf8(raw.stdout).expect("text");
+    for told in [
+        r#""why":{"bought_elsewhere":{"missing":2,"of":"spot","count":2,"instead":"on-demand"}}"#,
+        r#""prices":{"spot":{"price":31200,"#,
+    ] {
+        assert!(raw.contains(told), "{told} in {raw}");
+    }
 }
 
 #[test]

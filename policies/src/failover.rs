@@ -131,15 +131,15 @@ impl Failover {
         }
     }
 
-    /// The next launch to write down and ask for, if there is one.
-    pub(crate) fn next(&mut self) -> Option<Action> {
+    /// The next launch to write down and ask for, and why, if there is one.
+    pub(crate) fn next(&mut self) -> Option<(Action, Option<Reason>)> {
         let Elsewhere { action, reason, .. } = self.waiting.pop_front()?;
-        self.reasons.push(reason);
+        self.reasons.push(reason.clone());
         self.left = self.left.saturating_sub(1);
         self.serial = self.serial.saturating_add(1);
         if let Action::Launch { token, .. } = &action {
             self.fresh.insert(token.clone());
         }
-        Some(action)
+        Some((action, Some(reason)))
     }
 }

@@ -136,6 +136,7 @@ mod tests {
             action: Action::Fence {
                 instance: InstanceId::new("i-1"),
             },
+            why: None,
         }
     }
 

@@ -5,7 +5,7 @@
 //! one thread, so futures need not be `Send`.
 
 use crate::memory::Memory;
-use crate::model::{Action, Decision, Epoch, FleetError, Listing, Observation, Outcome};
+use crate::model::{Action, Decision, Epoch, FleetError, Listing, Observation, Outcome, Reason};
 use crate::quote::Quotes;
 use crate::signal::{Readings, SignalSpec};
 use crate::units::Timestamp;
@@ -82,6 +82,10 @@ pub enum Record {
         cycle: u64,
         /// What is to be done.
         action: Action,
+        /// Why, where that is not plain: [`Reason::BoughtElsewhere`]. An end
+        /// says itself what it follows from.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        why: Option<Reason>,
     },
     /// An action's outcome.
     Acted {

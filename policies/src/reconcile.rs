@@ -109,9 +109,9 @@ where
         failover.note(spec, memory, &seen, action, &outcome);
         let ending = drain::follow_up(memory, ports.clock.now(), action, &outcome);
         done.push((action.clone(), outcome));
-        let mut next = ending.or_else(|| failover.next());
-        while let Some(action) = next {
-            write_down(spec, memory, ports, &action)?;
+        let mut next = ending.map(|end| (end, None)).or_else(|| failover.next());
+        while let Some((action, why)) = next {
+            write_down(spec, memory, ports, &action, why)?;
             if let Action::Launch {
                 token,
                 offering,
@@ -140,6 +140,7 @@ fn write_down<C, M, P, S>(
     memory: &Memory,
     ports: Ports<'_, C, M, P, S>,
     action: &Action,
+    why: Option<Reason>,
 ) -> Result<(), StoreError>
 where
     S: Store,
@@ -150,6 +151,7 @@ where
     let planned = Record::Planned {
         cycle: memory.cycle,
         action: action.clone(),
+        why,
     };
     ports.store.append(&spec.name, &planned)
 }

@@ -23,5 +23,7 @@ pub mod notices;
 pub mod region;
 #[cfg(feature = "aws")]
 pub mod shared;
+#[cfg(feature = "aws")]
+pub mod spot_prices;
 #[cfg(all(test, feature = "aws"))]
 pub(crate) mod testing;

@@ -91,6 +91,8 @@ pub struct Uses {
     pub queues: BTreeSet<String>,
     /// Queues of notices, whose messages are taken, by URL.
     pub notices: BTreeSet<String>,
+    /// Whether spot prices are read for a group.
+    pub group_spot_prices: bool,
     /// Whether metrics of `CloudWatch` are read.
     pub cloudwatch: bool,
 }
@@ -122,6 +124,8 @@ pub struct Launches {
     pub spot: bool,
     /// Whether it reads spot prices.
     pub spot_prices: bool,
+    /// Whether those are of the zones of its subnets.
+    pub zones: bool,
     /// Whether it waits for status checks.
     pub status_checks: bool,
     /// Whether fences stand in tags of its instances.
@@ -150,7 +154,8 @@ impl Launches {
             any_subnet: any(|offering| offering.subnets.is_empty()),
             by_fleet: any(|offering| !offering.is_one_pool()),
             spot: any(|offering| offering.offering.market == Market::Spot),
-            spot_prices: false,
+            spot_prices: any(Ec2Offering::is_spot_priced),
+            zones: any(|one| one.is_spot_priced() && !one.subnets.is_empty()),
             status_checks: settings.ready == Ready::StatusOk,
             fence_tags: settings.workers == WorkersSettings::Tags,
         }
@@ -183,6 +188,7 @@ impl Uses {
             Provider::Asg(settings) => {
                 self.notices.extend(settings.notices_queue_url.clone());
                 self.groups.insert(fleet.to_owned(), settings.group.clone());
+                self.group_spot_prices |= settings.is_spot_priced();
             }
             Provider::Ec2(settings) => {
                 self.notices.extend(settings.notices_queue_url.clone());
@@ -328,8 +334,11 @@ fn look(uses: &Uses, place: &Place) -> Vec<Statement> {
     if uses.fleets.values().any(|fleet| fleet.status_checks) {
         actions.push("ec2:DescribeInstanceStatus");
     }
-    if uses.fleets.values().any(|fleet| fleet.spot_prices) {
+    if uses.group_spot_prices || uses.fleets.values().any(|fleet| fleet.spot_prices) {
         actions.push("ec2:DescribeSpotPriceHistory");
+    }
+    if uses.fleets.values().any(|fleet| fleet.zones) {
+        actions.push("ec2:DescribeSubnets");
     }
     if !uses.groups.is_empty() {
         actions.extend([
@@ -554,6 +563,7 @@ mod tests {
             by_fleet: true,
             spot: true,
             spot_prices: true,
+            zones: true,
             status_checks: true,
             fence_tags: true,
         };
@@ -562,6 +572,7 @@ mod tests {
             groups: [("web".to_owned(), "web-workers".to_owned())].into(),
             queues: [queue("jobs")].into(),
             notices: [queue("notices")].into(),
+            group_spot_prices: false,
             cloudwatch: true,
         }
     }

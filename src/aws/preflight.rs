@@ -103,6 +103,12 @@ pub async fn tried(clients: &AwsClients, uses: &Uses) -> Vec<Tried> {
     for (fleet, group) in &uses.groups {
         all.extend(group_tried(clients, fleet, group).await);
     }
+    if uses.group_spot_prices {
+        all.push(Tried {
+            what: "spot prices of groups".to_owned(),
+            verdict: spot_prices(clients, &BTreeSet::new()).await,
+        });
+    }
     for url in &uses.queues {
         all.push(queue_tried(clients, "messages of", url).await);
     }
@@ -204,7 +210,12 @@ impl Ec2Fleet<'_> {
         }
         let (subnets, zones) = self.subnets().await;
         if let Some(verdict) = subnets {
-            all.push(self.line("subnets", only_here(verdict)));
+            let verdict = if self.launches.zones {
+                verdict
+            } else {
+                only_here(verdict)
+            };
+            all.push(self.line("subnets", verdict));
         }
         all.push(self.line("types", only_here(self.types(&zones).await)));
         all.push(self.line("launch", self.run_instances().await));
@@ -221,7 +232,10 @@ impl Ec2Fleet<'_> {
             all.push(self.line("end and fence", Verdict::Skipped(why.to_owned())));
         }
         if self.launches.spot_prices {
-            all.push(self.line("spot prices", self.spot_prices().await));
+            all.push(self.line(
+                "spot prices",
+                spot_prices(self.clients, &self.launches.types).await,
+            ));
         }
         all
     }
@@ -484,25 +498,21 @@ impl Ec2Fleet<'_> {
             .tags(tag);
         dry("ec2:CreateTags", "", &request.send().await)
     }
+}
 
-    async fn spot_prices(&self) -> Verdict {
-        let types = self
-            .launches
-            .types
-            .iter()
-            .map(|name| InstanceType::from(&name[..]));
-        let answer = self
-            .clients
-            .ec2
-            .describe_spot_price_history()
-            .set_instance_types(Some(types.collect()))
-            .max_results(5)
-            .send()
-            .await;
-        match answer {
-            Ok(_) => Verdict::Fine("can be read".to_owned()),
-            Err(error) => refused("ec2:DescribeSpotPriceHistory", "", &error),
-        }
+/// Whether the spot prices of `types` can be read, or of any if there are none.
+async fn spot_prices(clients: &AwsClients, types: &BTreeSet<String>) -> Verdict {
+    let types = types.iter().map(|name| InstanceType::from(&name[..]));
+    let answer = clients
+        .ec2
+        .describe_spot_price_history()
+        .set_instance_types(Some(types.collect()))
+        .max_results(5)
+        .send()
+        .await;
+    match answer {
+        Ok(_) => Verdict::Fine("can be read".to_owned()),
+        Err(error) => refused("ec2:DescribeSpotPriceHistory", "", &error),
     }
 }
 

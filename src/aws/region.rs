@@ -5,8 +5,10 @@
 //! within the same tick, so that a thousand fleets cost as many calls as one. A
 //! page that fails is no listing: what is shown is complete or is not shown.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
+use std::time::Duration;
 
 use aws_sdk_ec2::types::{
     Filter, InstanceLifecycleType, InstanceStateName, Reservation, SummaryStatus, Tag,
@@ -28,6 +30,17 @@ pub const TAG_FLEET: &str = "windlass:fleet";
 /// The most that EC2 gives in one page.
 const PAGE_SIZE: i32 = 1_000;
 
+/// EC2's reasons for the end of a spot instance that it takes back ("StateReason",
+/// <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_StateReason.html>).
+const TAKEN_BACK: [&str; 2] = [
+    "Server.SpotInstanceTermination",
+    "Server.SpotInstanceShutdown",
+];
+
+/// How long a terminated instance that was taken back is shown. EC2 lists it for
+/// about an hour; several cycles are enough to learn of it.
+const TAKEN_BACK_SHOWN: Duration = Duration::from_mins(10);
+
 /// A million instances; more is a server that never ends its listing.
 const PAGES_MAX: usize = 1_000;
 
@@ -36,8 +49,10 @@ const PAGES_MAX: usize = 1_000;
 pub struct Described {
     /// Its name.
     pub id: InstanceId,
-    /// Where it stands; never terminated or stopped.
+    /// Where it stands; never stopped, and terminated only if it was taken back.
     pub state: State,
+    /// When EC2 took it back, if it is a spot instance that it took of late.
+    pub taken_back_at: Option<Timestamp>,
     /// Its type, such as `c7g.large`.
     pub instance_type: String,
     /// On which terms it was bought.
@@ -79,6 +94,7 @@ pub struct Region {
     now: Now,
     /// How often it may still be asked.
     pub budget: Budget,
+    terminated_too: Cell<bool>,
     instances: Shared<RegionListing>,
     passed: Shared<BTreeSet<InstanceId>>,
 }
@@ -102,6 +118,7 @@ impl Region {
             ec2,
             now,
             budget: Budget::new(),
+            terminated_too: Cell::new(false),
             instances: Mutex::new(None),
             passed: Mutex::new(None),
         }
@@ -115,6 +132,13 @@ impl Region {
     /// Now, by the region's clock.
     pub fn now(&self) -> Timestamp {
         (self.now)()
+    }
+
+    /// From now on shows spot instances that EC2 has taken back for a while after
+    /// they are gone: for fleets that hear of it in no other way. Terminated
+    /// instances then take their place in the pages of each listing.
+    pub fn show_taken_back(&self) {
+        self.terminated_too.set(true);
     }
 
     /// Sets one tag of an instance.
@@ -191,7 +215,10 @@ impl Region {
     }
 
     async fn list_all(&self) -> Result<RegionListing, FleetError> {
-        let states = ["pending", "running", "shutting-down", "stopping"];
+        let mut states = vec!["pending", "running", "shutting-down", "stopping"];
+        if self.terminated_too.get() {
+            states.push("terminated");
+        }
         let mut found: BTreeMap<InstanceId, Described> = BTreeMap::new();
         let mut pages = Pages::default();
         while let Some(page) = pages.next()? {
@@ -211,7 +238,9 @@ impl Region {
                 .iter()
                 .flat_map(Reservation::instances);
             // An instance on two pages is one; it is older on the first.
-            found.extend(shown.filter_map(describe).map(|one| (one.id.clone(), one)));
+            let now = self.now();
+            let shown = shown.filter_map(|one| describe(one, now));
+            found.extend(shown.map(|one| (one.id.clone(), one)));
             pages.turn(answer.next_token());
         }
         let mut by_fleet = RegionListing::new();
@@ -257,13 +286,13 @@ impl Region {
 
 /// The way through the pages of a listing.
 #[derive(Debug, Default)]
-struct Pages {
+pub(super) struct Pages {
     seen: BTreeSet<String>,
     at: Page,
 }
 
 #[derive(Debug, Default)]
-enum Page {
+pub(super) enum Page {
     #[default]
     First,
     Token(String),
@@ -271,7 +300,7 @@ enum Page {
 }
 
 impl Page {
-    fn token(self) -> Option<String> {
+    pub(super) fn token(self) -> Option<String> {
         match self {
             Self::Token(token) => Some(token),
             Self::First | Self::Over => None,
@@ -281,7 +310,7 @@ impl Page {
 
 impl Pages {
     /// The page to ask for now; `None` when all are there.
-    fn next(&mut self) -> Result<Option<Page>, FleetError> {
+    pub(super) fn next(&mut self) -> Result<Option<Page>, FleetError> {
         let page = std::mem::replace(&mut self.at, Page::Over);
         if let Page::Token(token) = &page
             && (self.seen.len() >= PAGES_MAX || !self.seen.insert(token.clone()))
@@ -295,14 +324,14 @@ impl Pages {
         })
     }
 
-    fn turn(&mut self, token: Option<&str>) {
+    pub(super) fn turn(&mut self, token: Option<&str>) {
         if let Some(token) = token.filter(|token| !token.is_empty()) {
             self.at = Page::Token(token.to_owned());
         }
     }
 }
 
-fn filter(name: &str, values: &[&str]) -> Filter {
+pub(super) fn filter(name: &str, values: &[&str]) -> Filter {
     let values = values.iter().map(|value| (*value).to_owned()).collect();
     Filter::builder()
         .name(name)
@@ -311,14 +340,21 @@ fn filter(name: &str, values: &[&str]) -> Filter {
 }
 
 /// What is of interest; `None` for what is gone, whatever the filters said.
-fn describe(instance: &aws_sdk_ec2::types::Instance) -> Option<Described> {
+fn describe(instance: &aws_sdk_ec2::types::Instance, now: Timestamp) -> Option<Described> {
     let id = instance.instance_id().filter(|id| !id.is_empty())?;
     let state = match instance.state().and_then(|state| state.name())? {
         InstanceStateName::Pending => State::Pending,
         InstanceStateName::Running => State::Running,
         InstanceStateName::ShuttingDown | InstanceStateName::Stopping => State::Leaving,
+        InstanceStateName::Terminated => {
+            let of_late = |at: &Timestamp| now.since(*at) <= TAKEN_BACK_SHOWN;
+            ended_at(instance).filter(of_late)?;
+            taken_back(instance).then_some(State::Leaving)?
+        }
         _ => return None,
     };
+    let taken_back_at = (state == State::Leaving && taken_back(instance))
+        .then(|| ended_at(instance).unwrap_or(now));
     let market = match instance.instance_lifecycle() {
         Some(InstanceLifecycleType::Spot) => Market::Spot,
         _ => Market::OnDemand,
@@ -341,7 +377,23 @@ fn describe(instance: &aws_sdk_ec2::types::Instance) -> Option<Described> {
             .instance_type()
             .map_or_else(String::new, |it| it.as_str().to_owned()),
         market,
+        taken_back_at,
         launched_at,
         tags,
     })
+}
+
+/// Whether EC2 gives as its reason that it takes a spot instance back.
+fn taken_back(instance: &aws_sdk_ec2::types::Instance) -> bool {
+    let reason = instance.state_reason().and_then(|reason| reason.code());
+    reason.is_some_and(|code| TAKEN_BACK.contains(&code))
+}
+
+/// When an instance ended, which EC2 says only in a sentence for people:
+/// `Service initiated (2026-03-01 11:00:00 GMT)`.
+fn ended_at(instance: &aws_sdk_ec2::types::Instance) -> Option<Timestamp> {
+    let sentence = instance.state_transition_reason()?;
+    let (_, time) = sentence.strip_suffix(" GMT)")?.rsplit_once('(')?;
+    let (day, hour) = time.split_once(' ')?;
+    Timestamp::parse(&format!("{day}T{hour}Z")).ok()
 }

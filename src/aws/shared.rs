@@ -11,6 +11,7 @@ use super::client::{AwsClients, ClientError};
 use super::notices::Notices;
 use super::region::Region;
 use super::settings::AwsSettings;
+use super::spot_prices::SpotPrices;
 use crate::clock;
 
 /// Clients, the region's listing and budget, and the queues of notices.
@@ -20,6 +21,8 @@ pub struct Aws {
     pub clients: AwsClients,
     /// The region.
     pub region: Rc<Region>,
+    /// What spot instances cost there.
+    pub spot_prices: Rc<SpotPrices>,
     queues: RefCell<BTreeMap<String, Rc<Notices>>>,
 }
 
@@ -30,9 +33,10 @@ impl Aws {
     /// If no region is found.
     pub async fn open(settings: &AwsSettings) -> Result<Self, ClientError> {
         let clients = AwsClients::open(settings).await?;
-        let region = Region::new(clients.ec2.clone(), Box::new(clock::now));
+        let region = Rc::new(Region::new(clients.ec2.clone(), Box::new(clock::now)));
         Ok(Self {
-            region: Rc::new(region),
+            spot_prices: Rc::new(SpotPrices::new(Rc::clone(&region))),
+            region,
             clients,
             queues: RefCell::default(),
         })

@@ -266,7 +266,7 @@ fn price_lines(fleet: &Fleet) -> Vec<String> {
             (Priced::InFile, _) => "as the file says",
             (Priced::OnDemand, Market::OnDemand) => "on demand, from the price table",
             (Priced::OnDemand, Market::Spot) => {
-                "the on-demand price from the table, the most that spot costs"
+                "the on-demand price from the table, until its spot price is read from EC2"
             }
         };
         let (offering, price) = (&offering.name, offering.price);

@@ -193,11 +193,19 @@ fn seen_lines(entry: &Entry) -> Vec<String> {
         now,
         fleet,
         readings,
+        prices,
     } = &entry.decided.seen;
     let mut lines = vec![match fleet {
         Ok(listing) => listing_line(listing),
         Err(error) => format!("no listing: {error}"),
     }];
+    for (offering, quote) in prices {
+        lines.push(format!(
+            "{offering} costs ${} an hour, read {} before",
+            quote.price,
+            span(now.since(quote.read_at))
+        ));
+    }
     let memory = &entry.decided.memory;
     let (unlisted, drains) = (memory.unlisted(), memory.drains.len());
     if unlisted > 0 {
@@ -326,5 +334,9 @@ fn done_line(done: &Done, since: Timestamp) -> String {
         None => "no answer recorded".to_owned(),
         Some(answer) => format!("{}, after {}", answer.outcome, span(answer.at.since(since))),
     };
-    format!("{then}{}: {answer}", done.action)
+    let why = match &done.why {
+        None => String::new(),
+        Some(why) => format!("; {why}"),
+    };
+    format!("{then}{}: {answer}{why}", done.action)
 }

@@ -39,6 +39,11 @@ pub struct AsgSettings {
 }
 
 impl AsgSettings {
+    /// Whether it is spot whose price the file leaves to EC2.
+    pub fn is_spot_priced(&self) -> bool {
+        self.market == Market::Spot && self.priced == Priced::OnDemand
+    }
+
     /// What can be bought: instances of the group, charged as EC2 charges
     /// Linux, by the second and a minute at least.
     pub fn offering(&self) -> Offering {

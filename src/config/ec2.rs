@@ -93,6 +93,11 @@ impl Ec2Offering {
     pub fn is_one_pool(&self) -> bool {
         self.types.len() == 1 && self.subnets.len() <= 1
     }
+
+    /// Whether it is spot whose price the file leaves to EC2.
+    pub fn is_spot_priced(&self) -> bool {
+        self.offering.market == Market::Spot && self.priced == Priced::OnDemand
+    }
 }
 
 impl Ec2Settings {

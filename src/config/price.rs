@@ -11,7 +11,8 @@ use crate::aws::settings::AwsSettings;
 pub enum Priced {
     /// `usd_per_hour` says it.
     InFile,
-    /// The on-demand price of the dearest of its types, from the table.
+    /// The on-demand price of the dearest of its types, from the table; for
+    /// spot until its own price has been read.
     OnDemand,
 }
 

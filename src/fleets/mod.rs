@@ -19,13 +19,16 @@ use tokio::sync::OnceCell;
 
 use windlass_policies::model::{Action, Epoch, FleetError, Listing, Outcome};
 use windlass_policies::ports::{Clock, FleetProvider, MetricSource};
+use windlass_policies::quote::Quotes;
 use windlass_policies::reconcile::Mode;
 use windlass_policies::signal::{Readings, SignalSpec};
 use windlass_policies::units::Timestamp;
 use windlass_simulator::scenario::ScenarioError;
 
 #[cfg(feature = "aws")]
-use crate::aws::{client::ClientError, settings::AwsSettings, shared::Aws};
+use crate::aws::{
+    client::ClientError, settings::AwsSettings, shared::Aws, spot_prices::FleetPrices,
+};
 #[cfg(feature = "aws")]
 use crate::clock::SystemClock;
 use crate::config::{Config, Fleet, Provider};
@@ -50,9 +53,9 @@ pub enum AnyFleet {
     /// Of instances on EC2.
     #[cfg(feature = "aws")]
     Ec2(Box<Ec2Fleet>),
-    /// In an Auto Scaling group.
+    /// In an Auto Scaling group, and what its instances cost if that moves.
     #[cfg(feature = "aws")]
-    Asg(Box<AsgFleet<AwsGroup, SystemClock>>),
+    Asg(Box<AsgFleet<AwsGroup, SystemClock>>, Option<FleetPrices>),
 }
 
 /// What the fleets of a daemon share, opened when the first of them needs it.
@@ -134,6 +137,8 @@ pub struct Opening<'a> {
     pub epoch: Epoch,
     /// The latest time in the fleet's history.
     pub latest: Option<Timestamp>,
+    /// What offerings cost at its newest decision.
+    pub prices: &'a Quotes,
     /// What its fleets share.
     pub shared: &'a Shared,
     /// Makes the fleet's next cycle come at once.
@@ -197,8 +202,10 @@ impl AnyFleet {
                 calls.watch(opening.nudge);
                 let rules = asg::rules(&fleet.spec, settings);
                 let clock = SystemClock::new(opening.latest);
+                let (name, last) = (&fleet.spec.name, opening.prices);
+                let prices = FleetPrices::of_group(name, settings, &aws.spot_prices, last);
                 let fleet = AsgFleet::new(rules, calls, clock);
-                Ok(Self::Asg(Box::new(fleet)))
+                Ok(Self::Asg(Box::new(fleet), prices))
             }
         }
     }
@@ -213,7 +220,7 @@ impl AnyFleet {
             #[cfg(feature = "aws")]
             Self::Ec2(_) => AnyMetrics::Sources(Sources::new(&fleet.sources, shared)),
             #[cfg(feature = "aws")]
-            Self::Asg(_) => AnyMetrics::Sources(Sources::new(&fleet.sources, shared)),
+            Self::Asg(..) => AnyMetrics::Sources(Sources::new(&fleet.sources, shared)),
         }
     }
 
@@ -226,7 +233,7 @@ impl AnyFleet {
             #[cfg(feature = "aws")]
             Self::Ec2(_) => 1,
             #[cfg(feature = "aws")]
-            Self::Asg(_) => 1,
+            Self::Asg(..) => 1,
         }
     }
 }
@@ -239,12 +246,23 @@ impl Clock for AnyFleet {
             #[cfg(feature = "aws")]
             Self::Ec2(instances) => instances.now(),
             #[cfg(feature = "aws")]
-            Self::Asg(instances) => instances.clock().now(),
+            Self::Asg(instances, _) => instances.clock().now(),
         }
     }
 }
 
 impl FleetProvider for AnyFleet {
+    fn prices(&self) -> Quotes {
+        match self {
+            Self::Simulated(cloud) => cloud.prices(),
+            Self::Process(workers) => workers.prices(),
+            #[cfg(feature = "aws")]
+            Self::Ec2(instances) => instances.prices(),
+            #[cfg(feature = "aws")]
+            Self::Asg(_, prices) => prices.as_ref().map(FleetPrices::now).unwrap_or_default(),
+        }
+    }
+
     async fn list(&self, fleet: &str) -> Result<Listing, FleetError> {
         match self {
             Self::Simulated(cloud) => cloud.list(fleet).await,
@@ -252,7 +270,7 @@ impl FleetProvider for AnyFleet {
             #[cfg(feature = "aws")]
             Self::Ec2(instances) => instances.list(fleet).await,
             #[cfg(feature = "aws")]
-            Self::Asg(instances) => instances.list(fleet).await,
+            Self::Asg(instances, _) => instances.list(fleet).await,
         }
     }
 
@@ -263,7 +281,7 @@ impl FleetProvider for AnyFleet {
             #[cfg(feature = "aws")]
             Self::Ec2(instances) => instances.apply(fleet, epoch, action).await,
             #[cfg(feature = "aws")]
-            Self::Asg(instances) => instances.apply(fleet, epoch, action).await,
+            Self::Asg(instances, _) => instances.apply(fleet, epoch, action).await,
         }
     }
 }

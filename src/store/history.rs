@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, params};
-use windlass_policies::model::{Action, Epoch, Outcome};
+use windlass_policies::model::{Action, Epoch, Outcome, Reason};
 use windlass_policies::ports::{Decided, Record, StoreError};
 use windlass_policies::units::Timestamp;
 
@@ -72,6 +72,8 @@ pub struct Done {
     /// Whether it followed from another action's outcome within the cycle,
     /// instead of being part of the decision.
     pub followed: bool,
+    /// Why it followed, if that was written down.
+    pub why: Option<Reason>,
     /// What came of it; `None` if no answer was recorded, as after a crash.
     pub answer: Option<Answer>,
 }
@@ -233,7 +235,7 @@ impl History {
         let Some(row) = found else { return Ok(None) };
         let decided = row.decode(fleet)?;
         let mut statement = self.connection.prepare_cached(
-            "SELECT cycle, action, outcome, planned_seq, acted_micros, acted_seq FROM actions
+            "SELECT cycle, action, outcome, planned_seq, acted_micros, acted_seq, why FROM actions
              WHERE fleet = ?1 AND cycle = ?2 ORDER BY serial",
         )?;
         let actions = read_actions(&mut statement, params![fleet, row.cycle])?;
@@ -275,9 +277,9 @@ impl History {
             return Ok(Vec::new());
         };
         let mut statement = snapshot.prepare_cached(
-            "SELECT cycle, action, outcome, planned_seq, acted_micros, acted_seq FROM actions
+            "SELECT cycle, action, outcome, planned_seq, acted_micros, acted_seq, why FROM actions
              WHERE fleet = ?1 AND planned_seq > ?2
-             UNION SELECT cycle, action, outcome, planned_seq, acted_micros, acted_seq FROM actions
+             UNION SELECT cycle, action, outcome, planned_seq, acted_micros, acted_seq, why FROM actions
              WHERE fleet = ?1 AND acted_seq > ?2",
         )?;
         let actions = read_actions(&mut statement, params![fleet, row.seq])?;
@@ -414,6 +416,7 @@ struct ActionRow {
     cycle: u64,
     action: Action,
     planned_seq: Option<i64>,
+    why: Option<Reason>,
     answer: Option<(Answer, i64)>,
 }
 
@@ -423,6 +426,7 @@ impl ActionRow {
         Done {
             action: self.action,
             followed: self.planned_seq != Some(seq),
+            why: self.why,
             answer: self.answer.map(|(answer, _)| answer),
         }
     }
@@ -443,7 +447,7 @@ fn read_actions(
 fn action_row(row: &Row<'_>) -> Result<ActionRow, SqliteError> {
     let not_understood = |error: serde_json::Error| {
         SqliteError::Damaged(format!(
-            "an action or outcome cannot be understood: {error}"
+            "an action, its reason or its outcome cannot be understood: {error}"
         ))
     };
     let action = serde_json::from_str(&row.get::<_, String>(1)?).map_err(not_understood)?;
@@ -457,10 +461,13 @@ fn action_row(row: &Row<'_>) -> Result<ActionRow, SqliteError> {
         )),
         _ => None,
     };
+    let why = row.get::<_, Option<String>>(6)?;
+    let why = why.map(|why| serde_json::from_str(&why));
     Ok(ActionRow {
         cycle: unstored(row.get(0)?)?,
         action,
         planned_seq: row.get(3)?,
+        why: why.transpose().map_err(not_understood)?,
         answer,
     })
 }
@@ -474,6 +481,7 @@ fn in_order(seq: i64, actions: &[ActionRow]) -> Vec<Record> {
             let planned = Record::Planned {
                 cycle: *cycle,
                 action: action.clone(),
+                why: row.why.clone(),
             };
             records.push((planned_seq, planned));
         }

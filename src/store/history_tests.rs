@@ -104,6 +104,7 @@ fn an_entry_tells_what_was_done_and_what_is_not_known() {
     let planned = Record::Planned {
         cycle: 1,
         action: fence(3),
+        why: Some(Reason::CutToMax { max: 3 }),
     };
     for record in [&acted, &planned] {
         store.append("web", record).expect("written");
@@ -114,6 +115,7 @@ fn an_entry_tells_what_was_done_and_what_is_not_known() {
     let done = |number, followed, answer| Done {
         action: fence(number),
         followed,
+        why: followed.then_some(Reason::CutToMax { max: 3 }),
         answer,
     };
     assert_eq!(

@@ -6,7 +6,7 @@
 //!
 //! # The file, for people with the `sqlite3` shell
 //!
-//! One file, format 1, in write-ahead mode (`FILE-wal` and `FILE-shm` stand
+//! One file, format 2, in write-ahead mode (`FILE-wal` and `FILE-shm` stand
 //! beside it while it is open and belong to it). Times are in UTC; a column
 //! that ends in `_micros` is the exact time in microseconds since 1970, and the
 //! column without that ending shows it as text, to the millisecond.
@@ -39,6 +39,7 @@
 //! | `planned_at`, `planned_seq` | time of the cycle and position in the history; NULL if never planned |
 //! | `outcome` | JSON; NULL while no answer is known, which is how a crash leaves it |
 //! | `acted_at`, `acted_seq` | when the answer came, and its position in the history |
+//! | `why` | JSON: why it was added to the cycle after the decision; NULL if it was part of it, or an end |
 //!
 //! ```sql
 //! SELECT at, current, wish, target, summary FROM decisions WHERE fleet = 'web' ORDER BY cycle DESC LIMIT 20;

@@ -10,7 +10,7 @@ const APPLICATION_ID: i64 = 0x574e_444c;
 
 /// What brings a file from format n to format n + 1. A step that has shipped
 /// never changes; a new format is a new step.
-pub(super) const STEPS: &[&str] = &[FORMAT_1];
+pub(super) const STEPS: &[&str] = &[FORMAT_1, FORMAT_2];
 
 const FORMAT_1: &str = "
 CREATE TABLE meta (
@@ -55,6 +55,9 @@ CREATE INDEX actions_by_acted ON actions (fleet, acted_seq);
 
 INSERT INTO meta (key, value) VALUES ('store', lower(hex(randomblob(3)))), ('epoch', '0');
 ";
+
+/// Why an action was added to a cycle that had been decided.
+const FORMAT_2: &str = "ALTER TABLE actions ADD COLUMN why TEXT";
 
 /// The newest format this program knows.
 pub(super) fn known_format() -> i64 {
@@ -152,7 +155,7 @@ mod tests {
     fn an_older_file_is_brought_up_to_date_and_keeps_what_it_holds() {
         let connection = Connection::open_in_memory().expect("memory");
         let now = Timestamp::from_secs(1);
-        migrate(&connection, STEPS, now).expect("new");
+        migrate(&connection, &STEPS[..1], now).expect("new");
         let store = meta(&connection, "store").expect("identity");
         let later = [STEPS[0], "ALTER TABLE decisions ADD COLUMN extra TEXT"];
         migrate(&connection, &later, Timestamp::from_secs(2)).expect("old to new");
@@ -166,6 +169,26 @@ mod tests {
             .query_row("SELECT count(extra) FROM decisions", (), |row| row.get(0))
             .expect("the column is there");
         assert_eq!(columns, 0);
+    }
+
+    #[test]
+    fn actions_of_format_1_have_no_reason_in_format_2() {
+        let connection = Connection::open_in_memory().expect("memory");
+        migrate(&connection, &STEPS[..1], Timestamp::EPOCH).expect("new");
+        connection
+            .execute_batch(
+                "INSERT INTO actions (fleet, cycle, serial, action, planned_micros, planned_seq)
+                 VALUES ('web', 1, 0, '{}', 1, 2)",
+            )
+            .expect("written");
+        migrate(&connection, STEPS, Timestamp::EPOCH).expect("old to new");
+        assert_eq!(format_of(&connection), Found::Store(2));
+        let why: (String, Option<String>) = connection
+            .query_row("SELECT action, why FROM actions", (), |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })
+            .expect("kept");
+        assert_eq!(why, ("{}".to_owned(), None));
     }
 
     #[test]
@@ -205,7 +228,7 @@ mod tests {
                 refused,
                 SqliteError::TooNew {
                     found: 99,
-                    known: 1
+                    known: 2
                 }
             ),
             "{refused}"

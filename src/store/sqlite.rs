@@ -9,7 +9,7 @@ use std::time::Duration;
 use rusqlite::{
     Connection, OpenFlags, OptionalExtension as _, Transaction, TransactionBehavior, params,
 };
-use windlass_policies::model::{Action, Epoch, Outcome};
+use windlass_policies::model::{Action, Epoch, Outcome, Reason};
 use windlass_policies::ports::{Decided, Record, Store, StoreError};
 use windlass_policies::units::Timestamp;
 
@@ -198,8 +198,9 @@ impl SqliteStore {
             Record::Decided(decided) => {
                 insert_decided(&transaction, fleet, seq, decided, &detail)?;
             }
-            Record::Planned { cycle, action } => {
-                insert_planned(&transaction, fleet, seq, stored(*cycle), action)?;
+            Record::Planned { cycle, action, why } => {
+                let why = why.as_ref();
+                insert_planned(&transaction, fleet, seq, stored(*cycle), action, why)?;
             }
             Record::Acted {
                 cycle,
@@ -404,7 +405,7 @@ fn insert_decided(
             detail,
         ])?;
     for action in &decision.actions {
-        insert_planned(transaction, fleet, seq, cycle, action)?;
+        insert_planned(transaction, fleet, seq, cycle, action, None)?;
     }
     Ok(())
 }
@@ -415,16 +416,18 @@ fn insert_planned(
     seq: i64,
     cycle: i64,
     action: &Action,
+    why: Option<&Reason>,
 ) -> Result<(), SqliteError> {
+    let why = why.map(json).transpose()?;
     transaction
         .prepare_cached(
-            "INSERT INTO actions (fleet, cycle, serial, action, planned_seq, planned_micros)
+            "INSERT INTO actions (fleet, cycle, serial, action, planned_seq, planned_micros, why)
              VALUES (?1, ?2,
                      (SELECT ifnull(max(serial) + 1, 0) FROM actions WHERE fleet = ?1 AND cycle = ?2),
                      ?3, ?4,
-                     (SELECT at_micros FROM decisions WHERE fleet = ?1 AND cycle = ?2))",
+                     (SELECT at_micros FROM decisions WHERE fleet = ?1 AND cycle = ?2), ?5)",
         )?
-        .execute(params![fleet, cycle, json(action)?, seq])?;
+        .execute(params![fleet, cycle, json(action)?, seq, why])?;
     Ok(())
 }
 

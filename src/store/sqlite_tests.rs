@@ -5,7 +5,7 @@ use tempfile::TempDir;
 use windlass_policies::memory::Memory;
 use windlass_policies::memory_store::MemoryStore;
 use windlass_policies::model::{
-    Decision, FleetError, InstanceId, LaunchToken, Listing, Observation,
+    Decision, FleetError, InstanceId, LaunchToken, Listing, Observation, Reason,
 };
 use windlass_policies::signal::{Completeness, Reading, Readings, Sample};
 
@@ -108,7 +108,12 @@ fn any_record(numbers: &mut Numbers, fleet: &str, cycle: &mut u64) -> Record {
         fence(numbers.below(3))
     };
     if numbers.below(3) == 0 {
-        Record::Planned { cycle: of, action }
+        let why = (numbers.below(2) == 0).then_some(Reason::AllAbstained);
+        Record::Planned {
+            cycle: of,
+            action,
+            why,
+        }
     } else {
         acted(of, action)
     }

@@ -51,6 +51,21 @@ impl Place {
         Daemon::start(run)
     }
 
+    /// What another command of windlass says of this place, and whether it is
+    /// content.
+    pub(crate) fn ask(&self, arguments: &[&str]) -> (bool, String) {
+        let output = Command::new(env!("CARGO_BIN_EXE_windlass"))
+            .args(arguments)
+            .arg("--config")
+            .arg(self.path("windlass.toml"))
+            .env_remove("WINDLASS_LOG")
+            .stdin(Stdio::null())
+            .output()
+            .expect("started");
+        let told = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.success(), told)
+    }
+
     /// All decisions of `fleet` so far, and what came of them.
     pub(crate) fn entries(&self, fleet: &str) -> Vec<Entry> {
         let history = History::open(&self.path("windlass.db")).expect("a store");

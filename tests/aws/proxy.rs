@@ -385,6 +385,13 @@ impl Inner {
                 let answer = self.forward(parts, body).await?;
                 Ok(self.shared().world.checked(answer, Instant::now()))
             }
+            "DescribeSpotPriceHistory" => {
+                let told = self.shared().world.spot_prices(call);
+                match told {
+                    Some(answer) => Ok(answer),
+                    None => self.forward(parts, body).await,
+                }
+            }
             _ => self.forward(parts, body).await,
         }
     }

@@ -17,9 +17,11 @@ use std::time::Duration;
 use tracing::warn;
 
 use windlass_policies::model::{
-    Action, Epoch, FleetError, Instance, InstanceId, LaunchToken, Listing, Notice, Outcome, Phase,
+    Action, Epoch, FleetError, Instance, InstanceId, LaunchToken, Listing, Market, Notice, Outcome,
+    Phase,
 };
 use windlass_policies::ports::{Clock, FleetProvider};
+use windlass_policies::quote::Quotes;
 use windlass_policies::spec::FleetSpec;
 use windlass_policies::units::Timestamp;
 
@@ -30,8 +32,9 @@ use crate::aws::errors::{Call, fleet_error};
 use crate::aws::notices::Notices;
 use crate::aws::region::{Described, Region, State};
 use crate::aws::shared::Aws;
+use crate::aws::spot_prices::FleetPrices;
 use crate::clock::SystemClock;
-use crate::config::ec2::{Ec2Settings, Ready};
+use crate::config::ec2::{Ec2Offering, Ec2Settings, Ready};
 
 /// The tag that holds the token of the launch an instance came from.
 pub const TAG_TOKEN: &str = "windlass:token";
@@ -62,6 +65,8 @@ pub struct Ec2Fleet {
     region: Rc<Region>,
     workers: Workers,
     notices: Option<Rc<Notices>>,
+    /// What its spot instances cost, if its file does not say.
+    prices: Option<FleetPrices>,
     clock: SystemClock,
     /// What the last complete listing showed, and what was done since.
     known: Rc<RefCell<BTreeMap<InstanceId, Known>>>,
@@ -84,7 +89,13 @@ impl Ec2Fleet {
     /// announces something of one of its instances.
     pub fn open(spec: &FleetSpec, settings: &Ec2Settings, aws: &Aws, opening: Opening<'_>) -> Self {
         let notices = aws.notices(settings.notices_queue_url.as_deref(), opening.mode);
-        let fleet = Self::new(spec, settings, Rc::clone(&aws.region), notices, opening);
+        let mut fleet = Self::new(spec, settings, Rc::clone(&aws.region), notices, opening);
+        let (prices, last) = (&aws.spot_prices, opening.prices);
+        let spot = |one: &Ec2Offering| one.offering.market == Market::Spot;
+        if fleet.notices.is_none() && settings.offerings.iter().any(spot) {
+            aws.region.show_taken_back();
+        }
+        fleet.prices = FleetPrices::of_ec2(&spec.name, settings, prices, last);
         if let Some(notices) = &fleet.notices {
             let known = Rc::downgrade(&fleet.known);
             let owns = move |id: &InstanceId| {
@@ -111,6 +122,7 @@ impl Ec2Fleet {
             region,
             workers: Workers::new(&spec.name, &settings.workers, opening.mode),
             notices,
+            prices: None,
             clock: SystemClock::new(opening.latest),
             known: Rc::default(),
             newest: Cell::new(opening.epoch),
@@ -196,12 +208,16 @@ impl Ec2Fleet {
             phase,
             fenced,
             work,
-            notice: self.notice_of(&one.id, now),
+            notice: self.notice_of(one, now),
         }
     }
 
-    fn notice_of(&self, id: &InstanceId, now: Timestamp) -> Option<Notice> {
-        self.notices.as_ref()?.of(id, now)
+    /// What was announced of an instance, or what its end says in hindsight.
+    fn notice_of(&self, one: &Described, now: Timestamp) -> Option<Notice> {
+        let taken_back = |ends_at| Notice::Interruption { ends_at };
+        one.taken_back_at
+            .map(taken_back)
+            .or_else(|| self.notices.as_ref()?.of(&one.id, now))
     }
 
     /// What an instance was bought as: what its tag says, or else the first
@@ -371,6 +387,11 @@ impl Clock for Ec2Fleet {
 }
 
 impl FleetProvider for Ec2Fleet {
+    fn prices(&self) -> Quotes {
+        let prices = self.prices.as_ref();
+        prices.map(FleetPrices::now).unwrap_or_default()
+    }
+
     async fn list(&self, _fleet: &str) -> Result<Listing, FleetError> {
         self.list_instances().await
     }

@@ -95,6 +95,7 @@ fn fleet_of(region: &Rc<Region>, ec2: &str, epoch: u64) -> Ec2Fleet {
         store_id: STORE,
         epoch: Epoch(epoch),
         latest: Some(Timestamp::from_secs(NOW_SECS)),
+        prices: &Quotes::new(),
         shared: &shared,
         nudge: &Arc::new(Notify::new()),
         mode: Mode::Act,
@@ -655,4 +656,43 @@ fn a_listing_must_be_newer_than_what_its_fleet_did() {
         list(&acting).await.expect("a listing");
         assert_eq!(cloud.count("DescribeInstances"), 2);
     });
+}
+
+#[test]
+fn what_ec2_has_taken_back_unannounced_is_shown_for_a_while() {
+    // state, code, when -> shown, and with a notice
+    let interrupted = "Server.SpotInstanceTermination";
+    let user = "Client.UserInitiatedShutdown";
+    for (state, code, ended, shown, noticed) in [
+        ("shutting-down", interrupted, "11:59:50 GMT", true, true),
+        ("shutting-down", interrupted, "", true, true),
+        ("shutting-down", user, "11:59:50 GMT", true, false),
+        ("terminated", interrupted, "11:59:50 GMT", true, true),
+        ("terminated", interrupted, "11:49:59 GMT", false, false),
+        ("terminated", interrupted, "", false, false),
+        ("terminated", user, "11:59:50 GMT", false, false),
+        ("running", interrupted, "11:59:50 GMT", true, false),
+    ] {
+        let reason = format!(
+            "<reason>Service initiated (2026-03-01 {ended})</reason>\
+             <stateReason><code>{code}</code></stateReason><tagSet>"
+        );
+        let tags = [("windlass:fleet", "f"), ("windlass:offering", "spot")];
+        let one = item("i-1", state, &tags).replacen("<tagSet>", &reason, 1);
+        with_runtime(async {
+            let cloud = changing_cloud(&Rc::new(RefCell::new(one))).await;
+            let region = cloud.region();
+            region.show_taken_back();
+            let listing = list(&fleet_of(&region, IMAGE, 3)).await.expect("a listing");
+            let states = cloud.last("DescribeInstances")["Filter.2.Value.5"].clone();
+            assert_eq!(states, "terminated");
+            let notices = listing.instances.iter().map(|one| one.notice.is_some());
+            let expected: Vec<bool> = shown.then_some(noticed).into_iter().collect();
+            assert_eq!(
+                notices.collect::<Vec<_>>(),
+                expected,
+                "{state} {code} {ended}"
+            );
+        });
+    }
 }

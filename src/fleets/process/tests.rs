@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tempfile::TempDir;
 use tokio::task::LocalSet;
 use windlass_policies::fields::Document;
+use windlass_policies::quote::Quotes;
 use windlass_policies::reconcile::Mode;
 use windlass_policies::spec;
 use windlass_policies::units::MicroUsdPerHour;
@@ -72,6 +73,7 @@ impl Place {
             store_id: store,
             epoch: Epoch(epoch),
             latest: None,
+            prices: &Quotes::new(),
             shared: &Shared::new(&Config::open(None).expect("the example is right")),
             nudge: &Arc::new(Notify::new()),
         };

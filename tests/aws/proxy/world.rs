@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::Answer;
-use super::call::{Call, Form, Protocol, field, with};
+use super::call::{Call, Form, Protocol, field, numbered, with};
 use super::xml;
 
 /// Listings by pages that someone may still ask for.
@@ -89,6 +89,8 @@ pub(crate) struct World {
     pub(crate) ending: Duration,
     /// How long an ended instance is listed at all.
     pub(crate) remembered: Option<Duration>,
+    /// What spot costs now, in dollars an hour by type; as the server says if empty.
+    pub(crate) spot: BTreeMap<String, String>,
     /// Zones by subnet, as the server has them.
     subnets: BTreeMap<String, String>,
     pub(crate) launched: BTreeMap<String, Launched>,
@@ -113,6 +115,35 @@ impl World {
             subnets,
             ..Self::default()
         }
+    }
+
+    /// The prices of the types asked for, the same in every zone; `None` if those
+    /// of the server hold.
+    pub(crate) fn spot_prices(&self, call: &Call) -> Option<Answer> {
+        if self.spot.is_empty() {
+            return None;
+        }
+        let types = numbered(&call.parameters(), "InstanceType");
+        let priced = types
+            .iter()
+            .filter_map(|one| Some((one, self.spot.get(one)?)));
+        let zones: BTreeSet<&String> = self.subnets.values().collect();
+        let rows = priced.flat_map(|(one, price)| {
+            zones.iter().map(move |zone| {
+                format!(
+                    "<item><instanceType>{one}</instanceType>\
+                     <productDescription>Linux/UNIX</productDescription>\
+                     <spotPrice>{price}</spotPrice><timestamp>2026-03-01T11:00:00.000Z</timestamp>\
+                     <availabilityZone>{zone}</availabilityZone></item>"
+                )
+            })
+        });
+        let rows: String = rows.collect();
+        Some(Answer::xml(format!(
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<DescribeSpotPriceHistoryResponse \
+             xmlns=\"http://ec2.amazonaws.com/doc/2016-11-15/\"><requestId>proxy</requestId>\
+             <spotPriceHistorySet>{rows}</spotPriceHistorySet></DescribeSpotPriceHistoryResponse>"
+        )))
     }
 
     /// The answer that was given to a launch with this token, or the refusal of
