@@ -12,7 +12,7 @@ use crate::proxy::faults::{Fault, Faults};
 use crate::server::Kind;
 
 /// A minute is what it takes on two cores that have nothing else to do.
-const LIMIT: Duration = Duration::from_mins(8);
+const LIMIT: Duration = Duration::from_mins(15);
 
 /// What comes and goes.
 struct Storm {

@@ -93,7 +93,7 @@ impl Daemon {
     pub(crate) fn cycles(&self, count: usize) {
         self.more_decisions();
         // One may be under way.
-        self.decisions(count + 1, Duration::from_mins(2));
+        self.decisions(count + 1, Duration::from_mins(10));
     }
 
     /// Waits until it has written of so many more decisions, of whatever fleet.

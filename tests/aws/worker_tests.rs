@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use crate::cloud::Cloud;
 use crate::daemon::{Daemon, Place, QUICK, SILENT};
 use crate::fleet_tests::{LIMIT, on_both};
-use crate::server::{python, script};
+use crate::server::{not_tested, python, script};
 
 /// Where the metadata service is on a real instance.
 const METADATA: &str = "http://169.254.169.254";
@@ -34,6 +34,16 @@ fn block(page: &str, first: &str) -> String {
     let (_, rest) = text.split_once(&format!("\n{first}")).expect(first);
     let (block, _) = rest.split_once("\n```").expect("its end");
     format!("{first}{block}\n")
+}
+
+/// Whether the tests were told to do without `program`.
+fn left_out(program: &str) -> bool {
+    let without = std::env::var("WINDLASS_TESTS_WITHOUT").unwrap_or_default();
+    let left_out = without.split_whitespace().any(|name| name == program);
+    if left_out {
+        not_tested(&format!("{program} is not installed"));
+    }
+    left_out
 }
 
 /// What an instance has: its metadata, and a worker.
@@ -145,6 +155,9 @@ fn let_them_work(cloud: &Cloud, daemon: &Daemon, done: impl Fn() -> usize) {
 
 #[test]
 fn worker_that_answers_by_tags_works_as_it_is_documented() {
+    if left_out("curl") {
+        return;
+    }
     on_both("worker-tags", |cloud| {
         let program = block("docs/workers.md", "#!/bin/sh\n");
         let folder = tempfile::tempdir().expect("a folder");
@@ -208,16 +221,8 @@ struct Redis {
 }
 
 impl Redis {
-    fn start() -> Option<Self> {
+    fn start() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let without = std::env::var("WINDLASS_TESTS_WITHOUT").unwrap_or_default();
-        if without
-            .split_whitespace()
-            .any(|left_out| left_out == "redis-server")
-        {
-            crate::server::not_tested("Redis is not installed");
-            return None;
-        }
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let port = listener.local_addr().expect("bound").port();
         drop(listener);
@@ -234,11 +239,11 @@ impl Redis {
         while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
             std::thread::yield_now();
         }
-        Some(Self {
+        Self {
             server,
             port,
             _folder: folder,
-        })
+        }
     }
 
     fn tell(&self, words: &[&str]) -> String {
@@ -263,10 +268,11 @@ impl Drop for Redis {
 
 #[test]
 fn worker_that_answers_by_redis_works_as_it_is_documented() {
+    if left_out("redis-server") {
+        return;
+    }
     on_both("worker-redis", |cloud| {
-        let Some(redis) = Redis::start() else {
-            return;
-        };
+        let redis = Redis::start();
         let program = block("docs/workers.md", "import time, urllib.request, redis\n")
             .replace("\"photos\"", &format!("\"{}\"", cloud.fleet))
             .replace("\"redis.internal\"", &format!("port={}", redis.port));
