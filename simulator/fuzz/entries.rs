@@ -63,6 +63,9 @@ fn check(format: Option<TraceFormat>, bytes: &[u8]) {
         ..ReadOptions::default()
     };
     let strict = read(bytes, &options);
+    if strict.as_ref().is_ok_and(is_long) {
+        return;
+    }
     assert_eq!(strict, read(bytes, &options), "the same twice");
     options.skip_bad = 3;
     options.values = Values::PerSecond;
@@ -72,9 +75,18 @@ fn check(format: Option<TraceFormat>, bytes: &[u8]) {
         assert!(rates || lenient.as_ref() == Ok(strict), "nothing was bad");
     }
     for trace in [strict, lenient].iter().flatten() {
-        check_trace(trace);
         assert!(trace.skipped().count <= 3);
+        if !is_long(trace) {
+            check_trace(trace);
+        }
     }
+}
+
+/// Two dates of a log are enough for three years of seconds. Of such traces it is
+/// only tried that they are read, or the fuzzer would find nothing else.
+fn is_long(trace: &Trace) -> bool {
+    const STEPS_MAX: usize = 1_000_000;
+    matches!(trace.kind(), TraceKind::Rate { counts, .. } if counts.len() > STEPS_MAX)
 }
 
 fn read(bytes: &[u8], options: &ReadOptions) -> Result<Trace, String> {
