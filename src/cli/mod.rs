@@ -1,6 +1,7 @@
 //! The command line: one file per verb.
 
 mod bench;
+mod bound;
 mod check;
 mod explain;
 mod iam;
@@ -77,6 +78,7 @@ enum Verb {
     Run(run::Run),
     Check(check::Check),
     Simulate(simulate::Simulate),
+    Bound(bound::BoundVerb),
     Explain(explain::Explain),
     Replay(replay::Replay),
     Bench(bench::Bench),
@@ -195,6 +197,7 @@ fn obey(cli: &Cli) -> Result<Exit, Failure> {
         Verb::Run(verb) => verb.obey(&mut out),
         Verb::Check(verb) => verb.obey(&mut out),
         Verb::Simulate(verb) => verb.obey(&mut out),
+        Verb::Bound(verb) => verb.obey(&mut out),
         Verb::Explain(verb) => verb.obey(&mut out),
         Verb::Replay(verb) => verb.obey(&mut out),
         Verb::Bench(verb) => verb.obey(&mut out),
@@ -301,7 +304,7 @@ mod tests {
         let mut command = Cli::command();
         command.build();
         let verbs: Vec<_> = command.get_subcommands_mut().collect();
-        assert_eq!(verbs.len(), 9, "eight, and `help`");
+        assert_eq!(verbs.len(), 10, "nine, and `help`");
         for verb in verbs.into_iter().filter(|verb| verb.get_name() != "help") {
             let name = verb.get_name().to_owned();
             let help = verb.render_long_help().to_string();

@@ -246,7 +246,7 @@ fn open_candidate(file: &str) -> Result<Candidate, Failure> {
 }
 
 /// The load with all its jobs in memory.
-fn whole(scenario: &mut Scenario) -> Result<Workload, Failure> {
+pub(super) fn whole(scenario: &mut Scenario) -> Result<Workload, Failure> {
     let trace = scenario.read_trace()?;
     if matches!(trace.kind(), TraceKind::Jobs { .. }) {
         leave_service_aside(scenario, trace.name())?;
@@ -279,7 +279,7 @@ fn report(scenario: &Scenario, finished: &[Finished]) -> String {
     report::html(&runs, begins_at, &price_of_waiting(scenario))
 }
 
-fn price_of_waiting(scenario: &Scenario) -> String {
+pub(super) fn price_of_waiting(scenario: &Scenario) -> String {
     let price = scenario.objective.usd_per_job_hour_waiting;
     format!("waiting costs ${price} per job and hour")
 }
