@@ -101,6 +101,7 @@ fn help_teaches() {
         "run --help",
         "check --help",
         "simulate --help",
+        "bound --help",
         "explain --help",
         "replay --help",
         "bench --help",

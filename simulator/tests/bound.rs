@@ -206,3 +206,178 @@ fn no_schedule_of_a_tiny_world_costs_less() {
     assert!(mean > 0.75, "{mean} of the least on average");
     assert!(tight * 4 > worlds, "{tight} of {worlds} exact");
 }
+
+/// A few hours of a load with a rhythm and bursts, and a cloud for it.
+fn draw_world(stream: &mut Stream) -> (Scenario, Workload, String) {
+    let pick = |stream: &mut Stream, from: &[&'static str]| {
+        let place = stream.below(u64::try_from(from.len()).expect("small"));
+        from[usize::try_from(place).expect("small")]
+    };
+    let boot = pick(
+        stream,
+        &[
+            r#"{ distribution = "constant", value = "60s" }"#,
+            r#"{ distribution = "constant", value = "0s" }"#,
+            r#"{ distribution = "lognormal", median = "90s", p99 = "180s" }"#,
+            r#"{ distribution = "exponential", mean = "45s" }"#,
+        ],
+    );
+    let billing = pick(
+        stream,
+        &[
+            "",
+            "billing_minimum = \"0s\"",
+            "billing_increment = \"60s\"",
+            "billing_increment = \"1h\"\nbilling_minimum = \"1h\"",
+            "billing_minimum = \"1d\"",
+        ],
+    );
+    let offerings = pick(
+        stream,
+        &[
+            "usd_per_hour = 0.36",
+            "usd_per_hour = 0.36",
+            "[[cloud.offering]]\nname = \"a\"\nusd_per_hour = 0.36\nthroughput_percent = 130\n\
+             [[cloud.offering]]\nname = \"b\"\nusd_per_hour = 0.5\nslots = 4",
+            "[[cloud.offering]]\nname = \"a\"\nusd_per_hour = 2.0\nslots = 4\n\
+             [[cloud.offering]]\nname = \"b\"\nusd_per_hour = 0.3\nslots = 1",
+            "[[cloud.offering]]\nname = \"a\"\nprices = [{ from = \"0s\", usd_per_hour = 0.4 }, \
+             { from = \"1h\", usd_per_hour = 0.3 }]",
+        ],
+    );
+    let classes = pick(
+        stream,
+        &[
+            "",
+            "[workload.class.fast]\npriority = 3\nusd_per_job_hour_waiting = 4.0\n\
+             [workload.class.slow]\nusd_per_job_hour_waiting = 0.01",
+        ],
+    );
+    let text = format!(
+        r#"
+        [workload]
+        trace = "drawn.csv"
+        length = "3h"
+        slots_per_instance = {}
+        {classes}
+        [fleet]
+        interval = "{}"
+        initial = {}
+        max = {}
+        [objective]
+        usd_per_job_hour_waiting = {}
+        [run]
+        seed = {}
+        [cloud]
+        boot = {boot}
+        {billing}
+        {offerings}
+        "#,
+        1 + stream.below(3),
+        pick(stream, &["10s", "60s"]),
+        stream.below(4),
+        20 + stream.below(40),
+        pick(stream, &["0.0", "0.02", "0.3", "1.0", "8.0"]),
+        stream.below(1_000),
+    );
+    let mean = 1_000 + stream.below(300_000);
+    let mut jobs: Vec<(u64, u64)> = Vec::new();
+    for _ in 0..stream.below(4) {
+        let (at, count) = (stream.below(9_000_000), stream.below(80));
+        jobs.extend((0..count).map(|_| (at + stream.below(20_000), 1 + stream.below(2 * mean))));
+    }
+    let count = 5 + stream.below(400);
+    jobs.extend((0..count).map(|_| (stream.below(10_800_000), 1 + stream.below(2 * mean))));
+    jobs.sort_unstable();
+    let mut rows = "arrival_s,service_s,class\n".to_owned();
+    for (arrival, service) in jobs {
+        let class = ["fast", "slow", "none"][usize::try_from(service % 3).expect("small")];
+        let secs = |millis: u64| format!("{}.{:03}", millis / 1_000, millis % 1_000);
+        writeln!(rows, "{},{},{class}", secs(arrival), secs(service)).expect("text");
+    }
+    let (scenario, workload) = open(&text, &rows);
+    (scenario, workload, text)
+}
+
+/// What the policy in `text` comes to.
+fn total(scenario: &Scenario, workload: &Workload, text: &str) -> f64 {
+    let file = policy_file::read(text).expect("sound");
+    let spec = scenario.fleet_spec(file.policies, file.signals);
+    let world = scenario.world(&spec.name, workload, &spec.signals, false);
+    let world = world.expect("a world");
+    let end = world.now() + Duration::from_micros(workload.length_micros);
+    let summary = engine::run(&spec, world, end, |_| ()).expect("nothing is stored");
+    let label = Label {
+        scenario: scenario.name.clone(),
+        policy: String::new(),
+        trace: String::new(),
+        seed: scenario.seed,
+    };
+    let prices = scenario.class_prices();
+    Score::of_classes(label, &summary, scenario.objective, &prices).total_usd
+}
+
+#[test]
+fn no_controller_pays_less() {
+    let mut stream = Stream::new(1, "controllers");
+    let mut closest = f64::MAX;
+    for number in 0..120 {
+        let (scenario, workload, text) = draw_world(&mut stream);
+        let found = bound(&scenario, &workload);
+        assert!(
+            found.achieved_usd >= found.bound_usd - ROUNDING,
+            "world {number}: {found:?} in {text}"
+        );
+        let fixed = format!(
+            "[[policy]]\nkind = \"fixed\"\ninstances = {}\n",
+            stream.below(20)
+        );
+        let backlog = format!(
+            "[[policy]]\nkind = \"queue_backlog\"\njobs_per_instance = {}\n",
+            1 + stream.below(4)
+        );
+        let presets = presets::all().iter().map(|(_, text)| (*text).to_owned());
+        for policy in [fixed, backlog].into_iter().chain(presets) {
+            let total = total(&scenario, &workload, &policy);
+            assert!(
+                found.bound_usd <= total + ROUNDING,
+                "world {number}: {found:?}, but {total} by {policy} in {text}"
+            );
+            if found.bound_usd > 0.0 {
+                closest = closest.min(total / found.bound_usd);
+            }
+        }
+    }
+    println!("the closest controller pays {closest} times the bound");
+    // Nothing is said by controllers that are nowhere near it.
+    assert!(closest < 1.2, "{closest}");
+}
+
+#[test]
+fn worlds_that_the_proof_does_not_cover_are_refused() {
+    for (cloud, workload, why) in [
+        ("", "server = \"processor_sharing\"", "share their servers"),
+        ("prepaid = 1", "", "paid for ahead"),
+        ("interruption = { every = \"1h\" }", "", "taken back"),
+    ] {
+        let text = format!(
+            r#"
+            [workload]
+            trace = "drawn.csv"
+            {workload}
+            [cloud]
+            boot = {{ distribution = "constant", value = "60s" }}
+            [[cloud.offering]]
+            name = "a"
+            usd_per_hour = 0.1
+            {cloud}
+            [fleet]
+            max = 5
+            "#
+        );
+        let (scenario, workload) = open(&text, "arrival_s,service_s\n0,1\n5,5\n");
+        let error = bound::of(&scenario, &workload).expect_err("not covered");
+        assert!(matches!(error, BoundError::NotCovered { .. }));
+        assert!(error.to_string().contains(why), "{error}");
+    }
+}

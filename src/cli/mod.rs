@@ -1,6 +1,7 @@
 //! The command line: one file per verb.
 
 mod bench;
+mod bound;
 mod check;
 mod compare;
 mod explain;
@@ -81,6 +82,7 @@ enum Verb {
     Simulate(simulate::Simulate),
     Compare(compare::Compare),
     Merge(merge::Merge),
+    Bound(bound::BoundVerb),
     Explain(explain::Explain),
     Replay(replay::Replay),
     Bench(bench::Bench),
@@ -201,6 +203,7 @@ fn obey(cli: &Cli) -> Result<Exit, Failure> {
         Verb::Simulate(verb) => verb.obey(&mut out),
         Verb::Compare(verb) => verb.obey(&mut out),
         Verb::Merge(verb) => verb.obey(&mut out),
+        Verb::Bound(verb) => verb.obey(&mut out),
         Verb::Explain(verb) => verb.obey(&mut out),
         Verb::Replay(verb) => verb.obey(&mut out),
         Verb::Bench(verb) => verb.obey(&mut out),
@@ -307,7 +310,7 @@ mod tests {
         let mut command = Cli::command();
         command.build();
         let verbs: Vec<_> = command.get_subcommands_mut().collect();
-        assert_eq!(verbs.len(), 11, "ten, and `help`");
+        assert_eq!(verbs.len(), 12, "eleven, and `help`");
         for verb in verbs.into_iter().filter(|verb| verb.get_name() != "help") {
             let name = verb.get_name().to_owned();
             let help = verb.render_long_help().to_string();

@@ -287,6 +287,15 @@ pub(super) fn named_text(file: &str) -> Result<(String, String), Failure> {
     })
 }
 
+/// The load with all its jobs in memory.
+pub(super) fn whole(scenario: &mut Scenario) -> Result<Workload, Failure> {
+    let trace = scenario.read_trace()?;
+    if matches!(trace.kind(), TraceKind::Jobs { .. }) {
+        leave_service_aside(scenario, trace.name())?;
+    }
+    Ok(scenario.build_workload(&trace)?)
+}
+
 /// A trace of jobs says itself how long they take: the scenario's service
 /// times are meant for traces of rates, and are left aside.
 fn leave_service_aside(scenario: &mut Scenario, trace: &str) -> io::Result<()> {
@@ -312,7 +321,7 @@ fn report(scenario: &Scenario, finished: &[Finished]) -> String {
     report::html(&runs, begins_at, &price_of_waiting(scenario))
 }
 
-fn price_of_waiting(scenario: &Scenario) -> String {
+pub(super) fn price_of_waiting(scenario: &Scenario) -> String {
     let price = scenario.objective.usd_per_job_hour_waiting;
     format!("waiting costs ${price} per job and hour")
 }

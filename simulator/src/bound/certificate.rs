@@ -103,7 +103,8 @@ impl PricePath {
     /// The most that an instance earns that is ready and paid for from the
     /// beginning on; below 0 if it cannot earn what it is charged at least.
     fn kept_by_initial(&self, problem: &Problem<'_>) -> i128 {
-        let (slots, price) = (i128::from(problem.slots), i128::from(problem.price));
+        let slots = i128::from(problem.initial_slots);
+        let price = i128::from(problem.initial_price);
         let minimum = problem.charge.minimum;
         // Between two of these what it earns and what it is charged are straight.
         let ends = (0..self.prices.len()).map(|place| wide(place) * self.step);
@@ -117,12 +118,12 @@ impl PricePath {
 }
 
 /// Lowest prices over windows of `2^k` steps.
-struct Lows {
+pub(super) struct Lows {
     levels: Vec<Vec<u64>>,
 }
 
 impl Lows {
-    fn new(path: &PricePath) -> Self {
+    pub(super) fn new(path: &PricePath) -> Self {
         let mut levels = vec![path.prices.clone()];
         for level in 1..LEVELS {
             let half = 1 << (level - 1);
@@ -245,7 +246,13 @@ pub(super) fn paid(problem: &Problem<'_>, path: &PricePath) -> i128 {
 
 /// The least over all starts from `arrival` to the end of what waiting and the
 /// slot cost. A job that never starts waits to the end.
-fn least_of_job(path: &PricePath, lows: &Lows, arrival: u64, service: u64, waiting: u64) -> i128 {
+pub(super) fn least_of_job(
+    path: &PricePath,
+    lows: &Lows,
+    arrival: u64,
+    service: u64,
+    waiting: u64,
+) -> i128 {
     let (mut start, mut stop) = (arrival, arrival.saturating_add(service).min(path.length));
     let mut cost = signed(path.total(stop) - path.total(start));
     let mut best = cost;

@@ -12,10 +12,11 @@ use crate::accrual::Accrual;
 use crate::queue::{narrow, ratio};
 
 /// The most steps of the grid: more take longer than they are worth.
-const STEPS_MAX: u64 = 1 << 17;
+const STEPS_MAX: u64 = 1 << 16;
 
-/// Steps to a boot: so many show what a boot is worth.
-const STEPS_PER_BOOT: u64 = 10;
+/// Steps to a boot: with fewer, what comes and goes within a step is smoothed
+/// away, and proves less.
+const STEPS_PER_BOOT: u64 = 40;
 
 /// What comes out.
 #[derive(Clone, Debug)]
@@ -84,7 +85,7 @@ fn fluid(problem: &Problem<'_>, step: u64, terms: Terms, slot_price: f64) -> Opt
         // The method needs room inside: a launch for nothing costs a little.
         launch: launch.unwrap_or(0.0).max(0.02),
         ready_first: narrow(first),
-        initial: float(problem.initial) * float(problem.slots),
+        initial: float(problem.initial) * float(problem.initial_slots),
     })
 }
 

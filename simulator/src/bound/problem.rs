@@ -75,8 +75,11 @@ pub(super) struct Problem<'a> {
     pub(super) slots: u64,
     pub(super) charge: Charge,
     pub(super) boots: Boots,
-    /// Instances that are there at the beginning.
+    /// Instances that are there at the beginning: of the first offering, which
+    /// need not be the cheapest.
     pub(super) initial: u64,
+    pub(super) initial_slots: u64,
+    pub(super) initial_price: u64,
     /// What waiting costs, one for each class; one if there are no classes.
     waiting: Vec<u64>,
     classes: Option<&'a JobClasses>,
@@ -125,6 +128,8 @@ impl<'a> Problem<'a> {
             charge: charge(&offerings),
             boots: boots(scenario, &offerings, &pools),
             initial: u64::from(scenario.initial),
+            initial_slots: u64::from(offerings[0].slots),
+            initial_price: lowest(&offerings[0], &pools[0]) << scale,
             waiting,
             classes,
             scale,

@@ -70,7 +70,13 @@ impl Plan {
     fn changes(&self, scenario: &Scenario) -> (VecDeque<u64>, VecDeque<u64>) {
         let (mut ups, mut downs) = (VecDeque::new(), VecDeque::new());
         let mut current = scenario.initial;
-        for (at, wanted) in &self.steps {
+        let as_it_is = [(0, current)];
+        let steps = if self.steps.is_empty() {
+            &as_it_is[..]
+        } else {
+            &self.steps
+        };
+        for (at, wanted) in steps {
             // Nothing is decided at 0.
             let (at, wanted) = ((*at).max(1), (*wanted).clamp(scenario.min, scenario.max));
             ups.extend((current..wanted).map(|_| at));

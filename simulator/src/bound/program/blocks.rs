@@ -129,3 +129,49 @@ fn cholesky<const SIZE: usize>(matrix: &mut Matrix<SIZE>) -> bool {
     }
     true
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::Stream;
+
+    #[test]
+    fn what_is_solved_solves_it() {
+        let mut stream = Stream::new(1, "blocks");
+        let mut draw = || stream.uniform() - 0.5;
+        let mut blocks = Blocks::<3>::new(40);
+        for place in 0..40 {
+            for row in 0..3 {
+                for column in 0..row {
+                    let cell = draw();
+                    blocks.own(place)[row][column] = cell;
+                    blocks.own(place)[column][row] = cell;
+                }
+                // Larger than all beside it: positive definite.
+                blocks.own(place)[row][row] = 5.0;
+                for column in 0..3 {
+                    blocks.across(place)[row][column] = if place < 39 { draw() } else { 0.0 };
+                }
+            }
+        }
+        let solution: Vec<Vector<3>> = (0..40).map(|_| [draw(), draw(), draw()]).collect();
+        let mut sides = vec![[0.0; 3]; 40];
+        for place in 0..40 {
+            for row in 0..3 {
+                for column in 0..3 {
+                    sides[place][row] += blocks.own(place)[row][column] * solution[place][column];
+                    if place < 39 {
+                        let across = blocks.across(place)[row][column];
+                        sides[place][row] += across * solution[place + 1][column];
+                        sides[place + 1][column] += across * solution[place][row];
+                    }
+                }
+            }
+        }
+        assert!(blocks.factor());
+        blocks.solve(&mut sides);
+        for (found, wanted) in sides.iter().flatten().zip(solution.iter().flatten()) {
+            assert!((found - wanted).abs() < 1e-12, "{found} for {wanted}");
+        }
+    }
+}
