@@ -231,9 +231,8 @@ impl Compare {
         let candidate = |file: &String| {
             let (name, text) = named_text(file)?;
             let policy = Tunable::read(&text);
-            let policy = policy.map_err(|problems| {
-                Failure::new(Exit::Usage, problems.in_file(file).to_string())
-            })?;
+            let policy =
+                policy.map_err(|problems| Failure::new(Exit::Usage, problems.in_file(file)))?;
             Ok(Candidate { name, policy })
         };
         files.iter().map(candidate).collect()

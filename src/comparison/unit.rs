@@ -48,21 +48,22 @@ impl Work<'_> {
         let mut known: Vec<Vec<Turned>> = Vec::new();
         let mut trials = Vec::new();
         for (what, places) in tries {
-            let turned = candidate.policy.turned(&places, self.load.scenario.max);
+            let made = candidate.policy.turned(&places, self.load.scenario.max);
             // Whole numbers come again where they are small.
-            let Some((file, turned)) = turned.filter(|(_, turned)| !known.contains(turned)) else {
+            let Some((file, settings)) = made.filter(|(_, settings)| !known.contains(settings))
+            else {
                 self.progress.skip(RUN);
                 continue;
             };
-            known.push(turned.clone());
-            trials.push((what, file, turned));
+            known.push(settings.clone());
+            trials.push((what, file, settings));
         }
-        let run = |(what, file, turned): &(What, PolicyFile, Vec<Turned>)| {
+        let run = |(what, file, settings): &(What, PolicyFile, Vec<Turned>)| {
             let came_to = self.run(file, self.load.scored())?;
             // Of a point of the frontier, only the main knob is of interest.
             let shown = match what {
-                What::Frontier => &turned[..turned.len().min(1)],
-                What::Result | What::Bound => &turned[..],
+                What::Frontier => &settings[..settings.len().min(1)],
+                What::Result | What::Bound => &settings[..],
             };
             Ok(self.record(unit, candidate, (*what, tuned), shown, &came_to))
         };
@@ -76,9 +77,9 @@ impl Work<'_> {
         let points = if places.is_empty() { 0 } else { points };
         let last = f64::from(points.saturating_sub(1).max(1));
         (0..points).map(move |point| {
-            let mut turned = places.clone();
-            turned[0] = Some(f64::from(point) / last);
-            turned
+            let mut moved = places.clone();
+            moved[0] = Some(f64::from(point) / last);
+            moved
         })
     }
 
@@ -93,8 +94,8 @@ impl Work<'_> {
                 Part::Whole => whole,
             };
             let one = |places: &Places| {
-                let turned = candidate.policy.turned(places, self.load.scenario.max);
-                let Some((file, _)) = turned else {
+                let made = candidate.policy.turned(places, self.load.scenario.max);
+                let Some((file, _)) = made else {
                     self.progress.skip(self.parts_of(to));
                     return Ok(None);
                 };
@@ -142,10 +143,10 @@ impl Work<'_> {
         unit: &Unit,
         candidate: &Candidate,
         (what, tuned): (What, bool),
-        turned: &[Turned],
+        settings: &[Turned],
         came_to: &Stretch,
     ) -> Record {
-        let knobs = turned.iter();
+        let knobs = settings.iter();
         let knobs: Vec<String> = knobs
             .map(|one| format!("{}={}", one.name, one.value))
             .collect();
