@@ -439,7 +439,13 @@ pub fn open_policy_file(name: &str, folder: &Path) -> Result<PolicyFile, String>
 pub fn policy_text(name: &str, folder: &Path) -> Result<String, String> {
     if let Some(preset) = name.strip_prefix(BUILT_IN) {
         return presets::text(preset).map(str::to_owned).ok_or_else(|| {
-            let known: Vec<&str> = presets::all().iter().map(|(name, _)| *name).collect();
+            let all = presets::all();
+            let known = if preset.starts_with("peers/") {
+                presets::peers()
+            } else {
+                all.as_slice()
+            };
+            let known: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
             format!(
                 "there is no built-in policy `{preset}`; there are {}",
                 known.join(", ")

@@ -159,13 +159,21 @@ fn every_key_of_the_presets_is_named_when_it_is_wrong() {
         // Any number from 0 up can be read; other cases fail then.
         _ if place.parent().key() == "readings" && !is_negative(value) => Expected::Elsewhere,
         // Decimals may stand there, though whole numbers do.
-        "jobs_per_instance" | "above" | "below" | "percent" if is_decimal(value) => {
+        "jobs_per_instance" | "above" | "below" | "percent" | "queue_length" | "activation"
+        | "penalty" | "slack_jobs" | "lower_bound" | "upper_bound" | "percentage"
+            if is_decimal(value) =>
+        {
+            Expected::Elsewhere
+        }
+        // Bounds of what is read may be below zero, and so may what is added.
+        "lower_bound" | "upper_bound" | "delta" if value.as_integer() == Some(-2_000) => {
             Expected::Elsewhere
         }
         _ => Expected::Refused,
     };
     let broken: Vec<Broken> = presets::all()
         .iter()
+        .chain(presets::peers())
         .flat_map(|(name, text)| labelled(name, broken_in_turn(&parsed(text), judge)))
         .collect();
     nothing_wrong(&misjudged(&broken));

@@ -217,7 +217,11 @@ fn waiting_faults(spec: &FleetSpec) -> Vec<(&'static str, String)> {
 
 /// Why a fleet that is empty once would stay empty.
 fn empty_for_good(spec: &FleetSpec) -> Option<String> {
-    let measured = |policy: &Policy| matches!(policy, Policy::TargetTracking(_) | Policy::Step(_));
+    let measured = |policy: &Policy| match policy {
+        Policy::TargetTracking(_) | Policy::Step(_) => true,
+        Policy::Peer(_) => !starts_from_zero(policy, &spec.signals),
+        Policy::Fixed(_) | Policy::Schedule(_) | Policy::QueueBacklog(_) => false,
+    };
     let stuck = spec.limits.min == 0
         && spec.policies.iter().any(|named| measured(&named.policy))
         && !spec
@@ -233,23 +237,25 @@ fn empty_for_good(spec: &FleetSpec) -> Option<String> {
 }
 
 fn starts_from_zero(policy: &Policy, signals: &[SignalSpec]) -> bool {
+    let seen = |name: &str| {
+        let kind = signals
+            .iter()
+            .find(|signal| signal.name == name)
+            .map(|signal| signal.kind);
+        // A latency is measured on jobs that were finished: none are.
+        name != standard::LATENCY_P95
+            && kind.is_some_and(|kind| !kind.falls_as_instances_are_added())
+    };
     match policy {
         Policy::Fixed(Fixed { instances }) => *instances > 0,
         Policy::Schedule(Schedule {
             windows, otherwise, ..
         }) => *otherwise > 0 || windows.iter().any(|window| window.instances > 0),
         Policy::QueueBacklog(_) => true,
-        Policy::Peer(peer) => peer.starts_from_zero(),
+        Policy::Peer(peer) => peer.starts_from_zero(seen),
         Policy::TargetTracking(rule) => !rule.to_zero,
         Policy::Step(rule) => {
-            let kind = signals
-                .iter()
-                .find(|signal| signal.name == rule.signal)
-                .map(|signal| signal.kind);
-            // A latency is measured on jobs that were finished: none are.
-            rule.signal != standard::LATENCY_P95
-                && kind.is_some_and(|kind| !kind.falls_as_instances_are_added())
-                && rule.steps.iter().any(|rung| rung.change.apply(0) > 0)
+            seen(&rule.signal) && rule.steps.iter().any(|rung| rung.change.apply(0) > 0)
         }
     }
 }

@@ -15,8 +15,9 @@
 //! the instances whose warm-up is over: they make the metric. Instances that
 //! warm up count in `desired`, so what is on its way is not bought again; and
 //! while any does, nothing is let go. The sum is rounded up both ways (1.5 out
-//! is 2, 1.5 in is 1). A period without a reading is no point: there is no
-//! alarm until points are there again.
+//! is 2, 1.5 in is 1). A period without a reading is no point, and no alarm; two
+//! that lack are made up for by older ones. In a loop that is slower than the
+//! period a point is a cycle.
 //!
 //! Sources:
 //! <https://docs.aws.amazon.com/autoscaling/ec2/userguide/as-scaling-target-tracking.html>
@@ -92,9 +93,12 @@ pub struct Alarms {
 /// The most points an alarm looks at.
 const POINTS_MAX: u32 = 100;
 
-/// `CloudWatch` looks a little further back than the points it needs when some
-/// are missing; points older than that are none.
+/// `CloudWatch` looks this many points further back than it needs when some are
+/// missing.
 const RANGE_EXTRA: u32 = 2;
+
+/// After a gap this long nothing before it counts.
+const GAP_MAX: Duration = Duration::from_mins(5);
 
 impl Alarms {
     pub(super) fn read(fields: &mut Fields<'_>) -> Self {
@@ -120,13 +124,14 @@ pub(super) struct AlarmNotes {
     inward: Series,
 }
 
-/// Points of one period, oldest first.
+/// Points of one period, oldest first; `None` where there was no reading.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 struct Series {
     cadence: Cadence,
     mean: Mean,
-    points: VecDeque<(Timestamp, f64)>,
+    points: VecDeque<Option<f64>>,
+    ended: Option<Timestamp>,
 }
 
 impl Series {
@@ -138,27 +143,30 @@ impl Series {
         if !self.cadence.due(now, of.period) {
             return false;
         }
-        if let Some(point) = self.mean.take() {
-            self.points.push_back((now, point));
+        let range = of.points + RANGE_EXTRA;
+        let gap = self.ended.replace(now).map(|ended| now.since(ended));
+        if gap.is_some_and(|gap| gap > GAP_MAX.max(of.period * range)) {
+            self.points.clear();
         }
-        let range = of.period * (of.points + RANGE_EXTRA);
-        self.points.retain(|(at, _)| now.since(*at) < range);
-        while self.points.len() > usize::try_from(of.points).unwrap_or(usize::MAX) {
+        self.points.push_back(self.mean.take());
+        while self.points.len() > usize::try_from(range).unwrap_or(usize::MAX) {
             self.points.pop_front();
         }
         true
     }
 
-    /// Whether there are enough points, the last of them just now, and
-    /// `breaches` all of them.
-    fn alarm(&self, now: Timestamp, of: Alarm, breaches: impl Fn(f64) -> bool) -> bool {
-        let count = u32::try_from(self.points.len()).unwrap_or(u32::MAX);
-        let fresh = self.points.back().is_some_and(|(at, _)| *at == now);
-        fresh && count >= of.points && self.points.iter().all(|(_, point)| breaches(*point))
+    /// Whether the newest points `breach`, as many as it takes; one that is
+    /// missing just now is no alarm.
+    fn alarm(&self, of: Alarm, breaches: impl Fn(f64) -> bool) -> bool {
+        let known = || self.points.iter().rev().flatten();
+        let needed = usize::try_from(of.points).unwrap_or(usize::MAX);
+        self.points.back().is_some_and(Option::is_some)
+            && known().count() >= needed
+            && known().take(needed).all(|point| breaches(*point))
     }
 
     fn newest(&self) -> f64 {
-        self.points.back().map_or(0.0, |(_, point)| *point)
+        self.points.back().copied().flatten().unwrap_or(0.0)
     }
 }
 
@@ -202,10 +210,10 @@ impl Alarms {
         let out_ended = notes.out.take(now, at, value, out);
         let in_ended = notes.inward.take(now, at, value, inward);
         let low = target * (1.0 - self.low_margin);
-        if out_ended && notes.out.alarm(now, out, |point| point > target) {
+        if out_ended && notes.out.alarm(out, |point| point > target) {
             return Call::Out(notes.out.newest());
         }
-        if in_ended && notes.inward.alarm(now, inward, |point| point < low) {
+        if in_ended && notes.inward.alarm(inward, |point| point < low) {
             return Call::In(notes.inward.newest());
         }
         if out_ended || in_ended {

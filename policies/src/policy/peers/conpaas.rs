@@ -208,12 +208,13 @@ fn holt_winters(points: &[f64]) -> Vec<f64> {
     let first = (points[0] + points[1]) / 2.0;
     let trend = (second - first) / 2.0;
     let level = first - trend * 1.5;
-    let mut line = level;
+    // Where the line crosses nothing there is no index, and so no forecast.
+    let mut place = 0.0;
     let indices: Vec<f64> = points
         .iter()
         .map(|y| {
-            line += trend;
-            y / line
+            place += 1.0;
+            y / (level + place * trend)
         })
         .collect();
     let mut seasons: Vec<f64> = (0..SEASON)

@@ -163,18 +163,25 @@ impl Peer {
 
     /// Whether it asks for instances when there are none and jobs come. Those
     /// that do not are kept above zero by the fleet's `min`, or another policy.
-    pub fn starts_from_zero(&self) -> bool {
+    /// `seen` says of a signal whether it shows work without an instance.
+    pub fn starts_from_zero(&self, seen: impl Fn(&str) -> bool) -> bool {
         match self {
             Self::AsgTargetTracking(_)
-            | Self::AsgStep(_)
             | Self::AsgBacklogPerInstance(_)
-            | Self::GceAutoscaler(_)
-            | Self::NomadThreshold(_)
-            | Self::AsgPredictive(_)
-            // It never sees a load again once it has no capacity to correct.
-            | Self::Hist(_) => false,
-            Self::Hpa(rule) => rule.min_replicas == 0 && rule.metric.is_external(),
-            Self::NomadTargetValue(_)
+            | Self::GceAutoscaler(_) => false,
+            Self::AsgStep(rule) => {
+                seen(&rule.rule.signal)
+                    && rule.rule.steps.iter().any(|rung| rung.change.apply(0) > 0)
+            }
+            Self::AsgPredictive(rule) => rule.counter,
+            Self::Hpa(rule) => {
+                rule.min_replicas == 0 && rule.metric.is_external() && seen(&rule.signal)
+            }
+            Self::NomadTargetValue(rule) => seen(&rule.signal),
+            Self::NomadThreshold(rule) => {
+                seen(&rule.signal) && rule.checks.iter().any(|check| check.apply(0) > 0)
+            }
+            Self::Hist(_)
             | Self::KedaQueue(_)
             | Self::Taskscaler(_)
             | Self::ClusterDemand(_)

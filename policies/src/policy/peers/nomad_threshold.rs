@@ -135,7 +135,7 @@ impl Check {
             && self.upper_bound.is_none_or(|upper| sample < upper)
     }
 
-    fn apply(&self, count: u32) -> u32 {
+    pub(super) fn apply(&self, count: u32) -> u32 {
         match self.action {
             CheckAction::Delta(delta) => count.saturating_add_signed(delta),
             CheckAction::Percentage(share) => {
