@@ -336,7 +336,8 @@ fn no_controller_pays_less() {
             "[[policy]]\nkind = \"queue_backlog\"\njobs_per_instance = {}\n",
             1 + stream.below(4)
         );
-        let presets = presets::all().iter().map(|(_, text)| (*text).to_owned());
+        let all = presets::all();
+        let presets = all.iter().map(|(_, text)| (*text).to_owned());
         for policy in [fixed, backlog].into_iter().chain(presets) {
             let total = total(&scenario, &workload, &policy);
             assert!(
