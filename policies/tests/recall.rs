@@ -10,6 +10,7 @@ use windlass_policies::model::{
 };
 use windlass_policies::policy_file;
 use windlass_policies::ports::{Decided, Record};
+use windlass_policies::quote::Quotes;
 use windlass_policies::signal::{Reading, Readings};
 use windlass_policies::spec::{Drain, FleetSpec, Limits, Mix, Objective, Spot};
 use windlass_policies::units::{MicroUsdPerHour, Timestamp};
@@ -81,6 +82,7 @@ fn see(now: Timestamp, count: u32, idle: u32, readings: &[(&str, f64)]) -> Obser
             complete: true,
         }),
         readings: read,
+        prices: Quotes::new(),
     }
 }
 
