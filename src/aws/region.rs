@@ -101,7 +101,42 @@ pub struct Region {
 
 /// The last answer to a question that many ask, and when it was asked. A
 /// failure is shared too: the second of a thousand fleets must not repeat it.
-type Shared<T> = Mutex<Option<(Timestamp, Result<Rc<T>, FleetError>)>>;
+#[derive(Debug)]
+pub struct Shared<T>(Mutex<Option<Asked<T>>>);
+
+/// When a question was asked, and what was answered.
+type Asked<T> = (Timestamp, Result<Rc<T>, FleetError>);
+
+impl<T> Default for Shared<T> {
+    fn default() -> Self {
+        Self(Mutex::new(None))
+    }
+}
+
+impl<T> Shared<T> {
+    /// The answer to a question that was asked at `not_before` or later; `ask`
+    /// asks it anew. One asks for all; the others wait for it.
+    ///
+    /// # Errors
+    /// What the answer was.
+    pub async fn get(
+        &self,
+        not_before: Timestamp,
+        now: &Now,
+        ask: impl AsyncFnOnce() -> Result<T, FleetError>,
+    ) -> Result<Rc<T>, FleetError> {
+        let mut last = self.0.lock().await;
+        if let Some((begun, answer)) = &*last
+            && *begun >= not_before
+        {
+            return answer.clone();
+        }
+        let begun = now();
+        let answer = ask().await.map(Rc::new);
+        *last = Some((begun, answer.clone()));
+        answer
+    }
+}
 
 impl std::fmt::Debug for Region {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -119,8 +154,8 @@ impl Region {
             now,
             budget: Budget::new(),
             terminated_too: Cell::new(false),
-            instances: Mutex::new(None),
-            passed: Mutex::new(None),
+            instances: Shared::default(),
+            passed: Shared::default(),
         }
     }
 
@@ -139,6 +174,11 @@ impl Region {
     /// instances then take their place in the pages of each listing.
     pub fn show_taken_back(&self) {
         self.terminated_too.set(true);
+    }
+
+    /// The region's clock.
+    pub fn clock(&self) -> &Now {
+        &self.now
     }
 
     /// Sets one tag of an instance.
@@ -181,16 +221,8 @@ impl Region {
     /// Why there is none. Throttled means that the last one is old, not that
     /// there are no instances.
     pub async fn instances(&self, not_before: Timestamp) -> Result<Rc<RegionListing>, FleetError> {
-        let mut last = self.instances.lock().await;
-        if let Some((begun, answer)) = &*last
-            && *begun >= not_before
-        {
-            return answer.clone();
-        }
-        let begun = self.now();
-        let answer = self.list_all().await.map(Rc::new);
-        *last = Some((begun, answer.clone()));
-        answer
+        let ask = async || self.list_all().await;
+        self.instances.get(not_before, &self.now, ask).await
     }
 
     /// The running instances, ours and others, that pass both status checks,
@@ -202,16 +234,8 @@ impl Region {
         &self,
         not_before: Timestamp,
     ) -> Result<Rc<BTreeSet<InstanceId>>, FleetError> {
-        let mut last = self.passed.lock().await;
-        if let Some((begun, answer)) = &*last
-            && *begun >= not_before
-        {
-            return answer.clone();
-        }
-        let begun = self.now();
-        let answer = self.list_passed().await.map(Rc::new);
-        *last = Some((begun, answer.clone()));
-        answer
+        let ask = async || self.list_passed().await;
+        self.passed.get(not_before, &self.now, ask).await
     }
 
     async fn list_all(&self) -> Result<RegionListing, FleetError> {

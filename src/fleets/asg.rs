@@ -74,10 +74,14 @@ pub trait GroupCalls {
     /// Ends an instance and takes the desired number down by one.
     async fn end(&self, instance: &InstanceId) -> Result<(), FleetError>;
 
-    /// What EC2 and the workers say of `members`. Those that EC2 does not list
-    /// yet are missing.
-    async fn details(&self, members: &[Member])
-    -> Result<BTreeMap<InstanceId, Detail>, FleetError>;
+    /// What EC2 and the workers say of `members`, as of `read_at` or later.
+    /// Those that EC2 does not list yet are missing. Fleets of one region may
+    /// share it.
+    async fn details(
+        &self,
+        read_at: Timestamp,
+        members: &[Member],
+    ) -> Result<BTreeMap<InstanceId, Detail>, FleetError>;
 
     /// Tells a worker to take no new jobs, and says what it has in hand.
     async fn fence(&self, epoch: Epoch, instance: &InstanceId) -> Result<Work, FleetError>;
@@ -192,7 +196,7 @@ impl<C: GroupCalls, K: Clock> AsgFleet<C, K> {
             .filter(|member| member.stage.phase().is_some())
             .cloned()
             .collect();
-        let details = self.calls.details(&members).await?;
+        let details = self.calls.details(group.read_at, &members).await?;
         let now = self.clock.now();
         let (dropped, noticed) = self.take_in(fleet, now, &group, &members, &details);
         if dropped {

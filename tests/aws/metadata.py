@@ -59,6 +59,8 @@ class Metadata(BaseHTTPRequestHandler):
 
 
 def main():
+    # Before the first question: boto3 does not make clients in two threads at once.
+    client("ec2", SERVER)
     service = ThreadingHTTPServer(("127.0.0.1", 0), Metadata)
     print(service.server_port, flush=True)
     threading.Thread(target=service.serve_forever, daemon=True).start()

@@ -18,7 +18,7 @@ use windlass_policies::units::Timestamp;
 use crate::aws::budget::Bucket;
 use crate::aws::errors::{Call, fleet_error};
 use crate::aws::notices::Notices;
-use crate::aws::region::Region;
+use crate::aws::region::{Region, Shared};
 use crate::fleets::workers::{Fence, Report, Signs, TAG_FENCE, TAG_WORK, Workers};
 
 use super::group::{Group, Member, Stage};
@@ -28,7 +28,7 @@ use super::{Detail, GroupCalls};
 /// older than this is read anew.
 const SHARED_FOR: Duration = Duration::from_secs(5);
 
-/// As many names as one call takes.
+/// As many names as one call of Auto Scaling takes; a filter of EC2 takes 200.
 const NAMES_PER_CALL: usize = 100;
 
 /// The most groups a page holds.
@@ -50,6 +50,7 @@ pub struct SharedGroups {
     region: Rc<Region>,
     names: BTreeSet<String>,
     newest: Mutex<Option<(Timestamp, BTreeMap<String, AutoScalingGroup>)>>,
+    described: Shared<BTreeMap<InstanceId, Described>>,
 }
 
 impl SharedGroups {
@@ -64,6 +65,7 @@ impl SharedGroups {
             region,
             names,
             newest: Mutex::default(),
+            described: Shared::default(),
         }
     }
 
@@ -86,6 +88,61 @@ impl SharedGroups {
             return Err(FleetError::Unreachable("nothing was read".to_owned()));
         };
         parse(*at, name, groups.get(name))
+    }
+
+    /// What EC2 told of the instances of all groups at `not_before` or later.
+    async fn described(
+        &self,
+        not_before: Timestamp,
+    ) -> Result<Rc<BTreeMap<InstanceId, Described>>, FleetError> {
+        let ask = async || self.describe().await;
+        let clock = self.region.clock();
+        self.described.get(not_before, clock, ask).await
+    }
+
+    async fn describe(&self) -> Result<BTreeMap<InstanceId, Described>, FleetError> {
+        let names: Vec<String> = self.names.iter().cloned().collect();
+        let mut all = BTreeMap::new();
+        for names in names.chunks(NAMES_PER_CALL) {
+            self.describe_some(names, &mut all).await?;
+        }
+        Ok(all)
+    }
+
+    async fn describe_some(
+        &self,
+        names: &[String],
+        all: &mut BTreeMap<InstanceId, Described>,
+    ) -> Result<(), FleetError> {
+        let region = &self.region;
+        let theirs = aws_sdk_ec2::types::Filter::builder()
+            .name("tag:aws:autoscaling:groupName")
+            .set_values(Some(names.to_vec()))
+            .build();
+        let mut next = None;
+        for _page in 0..PAGES_MAX {
+            region.budget.take(region.now(), &[(Bucket::Describe, 1)])?;
+            let call = region.ec2().describe_instances();
+            let page = call
+                .filters(theirs.clone())
+                .max_results(INSTANCES_PER_PAGE)
+                .set_next_token(next.take())
+                .send()
+                .await
+                .map_err(|error| fleet_error(Call::Reads, &error))?;
+            let reservations = page.reservations.unwrap_or_default();
+            let instances = reservations
+                .into_iter()
+                .flat_map(|reservation| reservation.instances.unwrap_or_default());
+            let described = instances.filter_map(Described::of);
+            all.extend(described.map(|one| (one.id.clone(), one)));
+            next = page.next_token.filter(|token| !token.is_empty());
+            if next.is_none() {
+                return Ok(());
+            }
+        }
+        let why = "the listing of its instances does not come to an end";
+        Err(FleetError::Unreachable(why.to_owned()))
     }
 
     async fn read(
@@ -182,39 +239,6 @@ impl AwsGroup {
         if let Some(there) = known.get_mut(instance) {
             *there = worker.clone();
         }
-    }
-
-    /// What EC2 tells of all instances of the group.
-    async fn described(&self) -> Result<Vec<Described>, FleetError> {
-        let region = &self.shared.region;
-        let mine = aws_sdk_ec2::types::Filter::builder()
-            .name("tag:aws:autoscaling:groupName")
-            .values(&self.name)
-            .build();
-        let mut all = Vec::new();
-        let mut next = None;
-        for _page in 0..PAGES_MAX {
-            region.budget.take(region.now(), &[(Bucket::Describe, 1)])?;
-            let call = region.ec2().describe_instances();
-            let page = call
-                .filters(mine.clone())
-                .max_results(INSTANCES_PER_PAGE)
-                .set_next_token(next.take())
-                .send()
-                .await
-                .map_err(|error| fleet_error(Call::Reads, &error))?;
-            let reservations = page.reservations.unwrap_or_default();
-            let instances = reservations
-                .into_iter()
-                .flat_map(|reservation| reservation.instances.unwrap_or_default());
-            all.extend(instances.filter_map(Described::of));
-            next = page.next_token.filter(|token| !token.is_empty());
-            if next.is_none() {
-                return Ok(all);
-            }
-        }
-        let why = "the listing of its instances does not come to an end";
-        Err(FleetError::Unreachable(why.to_owned()))
     }
 
     /// What the workers say, as far as they are heard of.
@@ -377,6 +401,7 @@ impl GroupCalls for AwsGroup {
 
     async fn details(
         &self,
+        read_at: Timestamp,
         members: &[Member],
     ) -> Result<BTreeMap<InstanceId, Detail>, FleetError> {
         if members.is_empty() {
@@ -387,8 +412,11 @@ impl GroupCalls for AwsGroup {
             .iter()
             .map(|member| (&member.id, member.protected))
             .collect();
-        let mut described = self.described().await?;
-        described.retain(|one| protected.contains_key(&one.id));
+        let all = self.shared.described(read_at).await?;
+        let described: Vec<Described> = members
+            .iter()
+            .filter_map(|member| all.get(&member.id).cloned())
+            .collect();
         let mut reports = self.reports(&described).await;
         let now = self.shared.region.now();
         let mut known = BTreeMap::new();

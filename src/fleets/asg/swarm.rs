@@ -273,6 +273,7 @@ impl GroupCalls for &Model {
 
     async fn details(
         &self,
+        _read_at: Timestamp,
         members: &[Member],
     ) -> Result<BTreeMap<InstanceId, Detail>, FleetError> {
         self.ask().await?;
