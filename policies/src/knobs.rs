@@ -7,6 +7,7 @@
 
 use toml::{Table, Value};
 
+use crate::fields::{duration_text, parse_duration};
 use crate::policy_file::{self, PolicyFile};
 use crate::problems::Problems;
 
@@ -50,7 +51,7 @@ pub enum Reach {
         to: u32,
     },
     /// What stands there, times a number, on a scale of ratios. Whole numbers
-    /// stay whole and keep their sign.
+    /// stay whole and keep their sign; times are times.
     Factor {
         /// The least.
         from: f64,
@@ -182,6 +183,100 @@ const AUTOSCALE_DELAYED_OFF: &[Knob] = &[
     ),
 ];
 
+/// How long a job is taken to take: more of it is more instances.
+const SERVICE_MEAN: Knob = knob(
+    "service_mean",
+    &["service_mean"],
+    Reach::Factor {
+        from: 0.25,
+        to: 4.0,
+    },
+);
+
+const RATE_BASED: &[Knob] = &[SERVICE_MEAN];
+
+const LCP: &[Knob] = &[
+    knob(
+        "penalty",
+        &["penalty"],
+        Reach::Number {
+            from: 1.0,
+            to: 1_000.0,
+        },
+    ),
+    SERVICE_MEAN,
+];
+
+const SQUARE_ROOT_STAFFING: &[Knob] = &[
+    knob(
+        "beta",
+        &["beta"],
+        Reach::Share {
+            from: 0.0,
+            to: 10.0,
+        },
+    ),
+    SERVICE_MEAN,
+];
+
+const ASG_PREDICTIVE: &[Knob] = &[TARGET];
+
+const BUILDKITE: &[Knob] = &[
+    knob(
+        "scale_out_factor",
+        &["scale_out_factor"],
+        Reach::Number {
+            from: 0.1,
+            to: 10.0,
+        },
+    ),
+    knob("idle_period", &["idle_period"], PATIENCE),
+];
+
+const CLUSTER_DEMAND: &[Knob] = &[knob("unneeded_time", &["unneeded_time"], PATIENCE)];
+
+const CLUSTERMAN: &[Knob] = &[
+    knob(
+        "setpoint",
+        &["setpoint"],
+        Reach::Number {
+            from: 0.05,
+            to: 1.0,
+        },
+    ),
+    knob(
+        "setpoint_margin",
+        &["setpoint_margin"],
+        Reach::Share { from: 0.0, to: 1.0 },
+    ),
+];
+
+const GCE_AUTOSCALER: &[Knob] = &[
+    TARGET,
+    knob(
+        "stabilization_period",
+        &["stabilization_period"],
+        Reach::Seconds { from: 1, to: 3_600 },
+    ),
+];
+
+const NOMAD_THRESHOLD: &[Knob] = &[
+    knob(
+        "bounds",
+        &["check.*.lower_bound", "check.*.upper_bound"],
+        Reach::Factor {
+            from: 0.0625,
+            to: 16.0,
+        },
+    ),
+    knob("cooldown", &["cooldown"], PATIENCE),
+];
+
+const TASKSCALER: &[Knob] = &[
+    knob("idle_count", &["idle_count"], Reach::Instances),
+    knob("idle_time", &["idle_time"], PATIENCE),
+];
+
 /// The knobs of policies of `kind`, the main one first: the one that trades
 /// money for waiting. Empty if there is nothing to turn.
 pub fn of(kind: &str) -> &'static [Knob] {
@@ -198,6 +293,17 @@ pub fn of(kind: &str) -> &'static [Knob] {
         "nomad_target_value" => NOMAD_TARGET_VALUE,
         "react" => REACT,
         "autoscale_delayed_off" => AUTOSCALE_DELAYED_OFF,
+        "adapt" | "conpaas" | "hist" | "reg" => RATE_BASED,
+        "lcp" => LCP,
+        "square_root_staffing" => SQUARE_ROOT_STAFFING,
+        "asg_predictive" => ASG_PREDICTIVE,
+        "asg_step" => STEP,
+        "buildkite" => BUILDKITE,
+        "cluster_demand" => CLUSTER_DEMAND,
+        "clusterman" => CLUSTERMAN,
+        "gce_autoscaler" => GCE_AUTOSCALER,
+        "nomad_threshold" => NOMAD_THRESHOLD,
+        "taskscaler" => TASKSCALER,
         _ => &[],
     }
 }
@@ -370,6 +476,10 @@ impl Reach {
                     Some(Value::Integer(if old < 0 { -scaled } else { scaled }))
                 }
                 Value::Float(old) => Some(Value::Float(short(old * value))),
+                Value::String(old) => {
+                    let scaled = parse_duration(old).ok()?.mul_f64(value);
+                    Some(Value::String(duration_text(scaled)))
+                }
                 _ => None,
             },
         }
@@ -482,6 +592,16 @@ mod tests {
         assert!(told.contains("By(1)") && told.contains("By(-1)"), "{told}");
         assert_eq!(turned[0].name, "step.thresholds");
         assert_eq!(turned[0].value, "times 0.0625");
+    }
+
+    #[test]
+    fn factors_scale_times() {
+        let factor = Reach::Factor { from: 0.5, to: 2.0 };
+        let old = Value::String("1m30s".to_owned());
+        let new = factor.put(Some(&old), 0.5);
+        assert_eq!(new, Some(Value::String("45s".to_owned())));
+        let text = Value::String("backlog".to_owned());
+        assert_eq!(factor.put(Some(&text), 0.5), None);
     }
 
     #[test]
