@@ -30,7 +30,7 @@ pub const TAG_FLEET: &str = "windlass:fleet";
 /// The most that EC2 gives in one page.
 const PAGE_SIZE: i32 = 1_000;
 
-/// EC2's reasons for the end of a spot instance that it takes back ("StateReason",
+/// EC2's reasons for the end of a spot instance that it takes back (`StateReason`,
 /// <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_StateReason.html>).
 const TAKEN_BACK: [&str; 2] = [
     "Server.SpotInstanceTermination",
