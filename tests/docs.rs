@@ -261,8 +261,12 @@ fn stale_names(page: &str, sources: &str) -> Vec<String> {
     // What a page has in its tables it tells of itself.
     let stated = keys::stated_in_tables("", page).into_iter();
     keys.extend(stated.map(|stated| stated.key));
-    let functions = sources.split("fn ").filter_map(|rest| rest.split('(').next());
-    let fields = sources.split("pub ").filter_map(|rest| rest.split(':').next());
+    let functions = sources
+        .split("fn ")
+        .filter_map(|rest| rest.split('(').next());
+    let fields = sources
+        .split("pub ")
+        .filter_map(|rest| rest.split(':').next());
     let called: BTreeSet<&str> = functions.chain(fields).collect();
     let mut problems = Vec::new();
     for name in page.split('`').skip(1).step_by(2) {
