@@ -16,6 +16,8 @@ mod cloud;
 mod daemon;
 #[path = "aws/fleet_tests.rs"]
 mod fleet_tests;
+#[path = "aws/permission_tests.rs"]
+mod permission_tests;
 #[path = "aws/proxy.rs"]
 mod proxy;
 #[path = "aws/proxy_tests.rs"]

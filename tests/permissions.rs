@@ -40,6 +40,9 @@ const UNDER_ANOTHER_NAME: [(&str, Option<&str>); 2] = [
     ("DeleteMessageBatch", Some("DeleteMessage")),
 ];
 
+/// Methods of Rust that read like calls of AWS.
+const OF_RUST: [&str; 2] = ["get_mut", "get_ref"];
+
 /// Reads that only `windlass check --aws` makes: without them it tells less.
 const OF_THE_CHECK: [&str; 6] = [
     "DescribeImages",
@@ -82,7 +85,8 @@ fn calls(text: &str) -> BTreeSet<String> {
             .map_or(0, |at| at + 1);
         let name = &piece[start..];
         let verb = name.split('_').next().unwrap_or_default();
-        if piece[..start].ends_with('.') && name.contains('_') && VERBS.contains(&verb) {
+        let is_call = name.contains('_') && VERBS.contains(&verb) && !OF_RUST.contains(&name);
+        if piece[..start].ends_with('.') && is_call {
             found.insert(name.split('_').map(capitalised).collect());
         }
     }
@@ -107,15 +111,28 @@ fn called() -> (BTreeSet<String>, BTreeSet<String>) {
         if !text.contains("aws_sdk_") && !text.contains("aws::") {
             continue;
         }
+        let own = |call: &String| text_has_method(&text, call);
         let of_check = file.parent().is_some_and(|it| it.ends_with("preflight"));
         let into = if of_check {
             &mut checking
         } else {
             &mut running
         };
-        into.extend(calls(&text));
+        into.extend(calls(&text).into_iter().filter(|call| !own(call)));
     }
     (running, checking)
+}
+
+/// Whether a source has a method of its own of that name and without arguments.
+fn text_has_method(text: &str, call: &str) -> bool {
+    let mut name = String::new();
+    for letter in call.chars() {
+        if letter.is_ascii_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.push(letter.to_ascii_lowercase());
+    }
+    text.contains(&format!("fn {name}(&self)"))
 }
 
 /// The sources of the check in one piece.

@@ -29,18 +29,40 @@ impl Place {
         self.0.path().join(name)
     }
 
-    /// Starts `windlass run`.
-    pub(crate) fn start(&self) -> Daemon {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_windlass"))
-            .args(["run", "--log", "json", "--config"])
-            .arg(self.path("windlass.toml"))
+    /// `windlass`, in the place, as somebody AWS knows.
+    fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_windlass"));
+        command
+            .current_dir(self.0.path())
             .env_remove("WINDLASS_LOG")
             .env("AWS_ACCESS_KEY_ID", "test")
             .env("AWS_SECRET_ACCESS_KEY", "test")
             .env("AWS_EC2_METADATA_DISABLED", "true")
             .env("AWS_CONFIG_FILE", self.path("none"))
             .env("AWS_SHARED_CREDENTIALS_FILE", self.path("none"))
-            .stdin(Stdio::null())
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// How `windlass` ends with `arguments`, and what it prints.
+    pub(crate) fn windlass(&self, arguments: &[&str]) -> (Option<i32>, String) {
+        let done = self.command().args(arguments).output().expect("started");
+        let out = String::from_utf8_lossy(&done.stdout).into_owned();
+        (done.status.code(), out)
+    }
+
+    /// Starts `windlass run`.
+    pub(crate) fn start(&self) -> Daemon {
+        self.start_as(&[], &[])
+    }
+
+    /// Starts it with more arguments, in an environment with these variables.
+    pub(crate) fn start_as(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Daemon {
+        let mut child = self
+            .command()
+            .args(["run", "--log", "json", "--config", "windlass.toml"])
+            .args(arguments)
+            .envs(environment.iter().copied())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()

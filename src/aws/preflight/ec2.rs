@@ -409,7 +409,7 @@ impl Ec2Trial<'_> {
         kind: &str,
         subnet: Option<&str>,
     ) -> Verdict {
-        let token = self.token(serial);
+        let token = Self::token(serial);
         let wanted = self.wanted(offering, &token);
         let answer = patiently(|| {
             run_call(self.ec2(), &wanted, Some(kind), subnet)
@@ -422,7 +422,7 @@ impl Ec2Trial<'_> {
     }
 
     async fn create_fleet(&self, offering: &Ec2Offering, index: usize) -> Verdict {
-        let token = self.token((index, LAUNCHES_MAX));
+        let token = Self::token((index, LAUNCHES_MAX));
         let wanted = self.wanted(offering, &token);
         let call = match fleet_call(self.ec2(), &wanted, 1) {
             Ok(call) => call.dry_run(true),
@@ -463,7 +463,7 @@ impl Ec2Trial<'_> {
     }
 
     /// One that no launch has.
-    fn token(&self, (index, serial): (usize, usize)) -> LaunchToken {
+    fn token((index, serial): (usize, usize)) -> LaunchToken {
         let micros = clock::now().micros();
         LaunchToken::from_text(&format!("check-{micros}-{index}-{serial}"))
     }
@@ -524,11 +524,12 @@ fn judge_types(
         .filter(|(name, place)| !is_in(name, place))
         .map(|(name, place)| format!("{name} not in {place}"))
         .collect();
-    let mut told = format!("{} offered in {}", types.join(", "), all.join(", "));
-    if !lacking.is_empty() {
-        told += &format!("; but {}", lacking.join(", "));
-    }
-    Verdict::Fine(told)
+    let offered = format!("{} offered in {}", types.join(", "), all.join(", "));
+    Verdict::Fine(if lacking.is_empty() {
+        offered
+    } else {
+        format!("{offered}; but {}", lacking.join(", "))
+    })
 }
 
 pub(super) fn filter<'a>(name: &str, values: impl IntoIterator<Item = &'a str>) -> Filter {

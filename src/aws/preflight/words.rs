@@ -46,15 +46,16 @@ where
         (_, "SignatureDoesNotMatch" | "InvalidSignatureException") => {
             "the secret key does not belong to the key, or this clock is wrong".to_owned()
         }
-        (_, "InvalidClientTokenId" | "UnrecognizedClientException" | "AuthFailure") => format!(
+        (FleetError::NotPermitted(_), "") if error.as_service_error().is_none() => {
+            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or write the name of a profile as \
+             `profile` in [aws], or give this machine a role"
+                .to_owned()
+        }
+        (_, "InvalidClientTokenId" | "UnrecognizedClientException" | "AuthFailure")
+        | (FleetError::NotPermitted(_), "") => format!(
             "AWS does not know this key, or not in region {region}; look at AWS_ACCESS_KEY_ID, \
              or at the profile"
         ),
-        (FleetError::NotPermitted(_), "") => {
-            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or write `profile` in [aws], or \
-             give this machine a role"
-                .to_owned()
-        }
         (FleetError::Unreachable(_), _) => format!(
             "is {region} a region, and can this machine reach AWS there? Look at `region` and \
              `endpoint_url` in [aws]"
