@@ -18,6 +18,8 @@ mod daemon;
 mod fleet_tests;
 #[path = "aws/group_tests.rs"]
 mod group_tests;
+#[path = "aws/permission_tests.rs"]
+mod permission_tests;
 #[path = "aws/proxy.rs"]
 mod proxy;
 #[path = "aws/proxy_tests.rs"]

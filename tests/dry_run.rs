@@ -1,6 +1,11 @@
 //! A rehearsal against a server that writes down what it is asked: nothing but
-//! questions, and nothing that an observer's role does not permit.
+//! questions, and nothing that an observer's role does not permit. Where workers
+//! are heard of in Redis, nothing is written there either.
 #![cfg(feature = "aws")]
+
+#[path = "sources/servers.rs"]
+#[expect(dead_code, reason = "other tests start other servers with it")]
+mod servers;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,6 +15,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -26,8 +32,10 @@ const QUESTIONS: [&str; 6] = [
 /// Two fleets that have to change at once, one to grow and one to shrink, each
 /// with a queue of notices.
 fn configuration(url: &str) -> String {
-    format!(
-        r#"
+    CONFIGURATION.replace("{url}", url)
+}
+
+const CONFIGURATION: &str = r#"
         [aws]
         region = "eu-west-1"
         endpoint_url = "{url}"
@@ -69,9 +77,7 @@ fn configuration(url: &str) -> String {
         [[fleet.grouped.policy]]
         kind = "fixed"
         instances = 1
-        "#
-    )
-}
+        "#;
 
 /// An instance of the group, as EC2 lists it.
 fn instance(id: &str) -> String {
@@ -164,6 +170,14 @@ fn serve(stream: TcpStream, asked: &Mutex<BTreeSet<String>>) {
 /// What is asked of AWS in a run of `windlass run --once` with `arguments`, and
 /// what `windlass explain` tells of it.
 fn actions(arguments: &[&str]) -> (BTreeSet<String>, String) {
+    actions_of(arguments, configuration)
+}
+
+/// The same of any configuration, which is told where the server is.
+fn actions_of(
+    arguments: &[&str],
+    configuration: impl Fn(&str) -> String,
+) -> (BTreeSet<String>, String) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
     let asked = Arc::new(Mutex::new(BTreeSet::new()));
@@ -230,4 +244,111 @@ fn the_same_run_in_earnest_changes_what_it_should() {
     ] {
         assert!(asked.contains(change), "{change} is not among {asked:?}");
     }
+}
+
+/// A Redis server of its own, in which both workers of the group say that they are
+/// idle, and one fence stands that no tag has.
+struct Redis {
+    port: u16,
+    _server: servers::Server,
+    _folder: TempDir,
+}
+
+impl Redis {
+    fn start() -> Option<Self> {
+        let program = servers::program("redis-server", "redis-server")?;
+        let folder = TempDir::new().expect("a folder");
+        let port = servers::free_port();
+        let arguments = format!("--bind 127.0.0.1 --port {port} --appendonly no --save");
+        let mut arguments: Vec<String> = arguments.split(' ').map(str::to_owned).collect();
+        // Never.
+        arguments.push(String::new());
+        let log = folder.path().join("log");
+        let server = servers::Server::start(&program, &arguments, &log, None);
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            thread::park_timeout(Duration::from_millis(20));
+        }
+        let redis = Self {
+            port,
+            _server: server,
+            _folder: folder,
+        };
+        for id in IDS {
+            redis.tell(&["HSET", "windlass:grouped:workers", id, "idle"]);
+        }
+        redis.tell(&["HSET", "windlass:grouped:fences", IDS[0], "1-1"]);
+        redis.tell(&["CONFIG", "RESETSTAT"]);
+        Some(redis)
+    }
+
+    fn tell(&self, command: &[&str]) -> String {
+        let done = Command::new("redis-cli")
+            .args(["-p", &self.port.to_string()])
+            .args(command)
+            .output()
+            .expect("redis-cli comes with the server");
+        String::from_utf8_lossy(&done.stdout).into_owned()
+    }
+
+    /// The commands it was given, and all that is in it.
+    fn seen(&self) -> (BTreeSet<String>, String) {
+        let told = self.tell(&["INFO", "commandstats"]);
+        let commands = told.lines().filter_map(|line| {
+            let (name, _) = line.strip_prefix("cmdstat_")?.split_once(':')?;
+            Some(name.to_owned())
+        });
+        let commands = commands.collect();
+        let hashes = ["workers", "fences"].map(|name| {
+            let key = format!("windlass:grouped:{name}");
+            self.tell(&["HGETALL", &key])
+        });
+        (commands, self.tell(&["KEYS", "*"]) + &hashes.concat())
+    }
+
+    /// The group's configuration, with workers that listen to it.
+    fn configuration(&self, url: &str) -> String {
+        let redis = format!(
+            "workers = \"redis\"\n[fleet.grouped.asg.redis]\nurl = \"redis://127.0.0.1:{}\"\n",
+            self.port
+        );
+        let (_, grouped) = CONFIGURATION.split_once("[fleet.grouped]").expect("it");
+        let grouped = grouped.replace("workers = \"stateless\"\n", "");
+        let (head, tail) = grouped.split_once("[fleet.grouped.limits]").expect("it");
+        let aws = format!("[aws]\nregion = \"eu-west-1\"\nendpoint_url = \"{url}\"\n");
+        let head = head.replace("{url}", url);
+        format!("{aws}[fleet.grouped]{head}{redis}[fleet.grouped.limits]{tail}")
+    }
+}
+
+#[test]
+fn a_rehearsal_writes_nothing_to_redis() {
+    let Some(redis) = Redis::start() else {
+        return;
+    };
+    let (_, before) = redis.seen();
+    let (asked, told) = actions_of(&["--dry-run"], |url| redis.configuration(url));
+    let (commands, after) = redis.seen();
+    assert_eq!(before, after);
+    let writes = |name: &&String| name.starts_with("hset") || name.starts_with("hdel");
+    assert_eq!(commands.iter().find(writes), None, "{commands:?}");
+    assert!(
+        commands.contains("hgetall"),
+        "it looked there: {commands:?}"
+    );
+    assert!(!asked.contains("CreateTags"), "{asked:?}");
+    // It had somebody to fence, or this shows nothing.
+    assert!(told.contains("rehearsed"), "{told}");
+}
+
+#[test]
+fn the_same_run_in_earnest_writes_the_fence_to_redis() {
+    let Some(redis) = Redis::start() else {
+        return;
+    };
+    let (_, before) = redis.seen();
+    let (asked, _) = actions_of(&[], |url| redis.configuration(url));
+    let (commands, after) = redis.seen();
+    assert_ne!(before, after);
+    assert!(commands.contains("hset"), "{commands:?}");
+    assert!(asked.contains("CreateTags"), "{asked:?}");
 }

@@ -41,7 +41,7 @@ where
             let cause = failure.as_connector_error();
             let text = cause.map_or_else(|| chain(error).to_string(), |it| chain(it).to_string());
             if has_no_credentials(error) {
-                FleetError::NotPermitted(told(&format!("no credentials for AWS: {text}")))
+                FleetError::NotPermitted(told(&no_credentials(&text)))
             } else if never_connected(error) {
                 FleetError::Unreachable(told(&text))
             } else {
@@ -124,6 +124,21 @@ fn never_connected(error: &(dyn Error + 'static)) -> bool {
             .downcast_ref::<hyper_util::client::legacy::Error>()
             .is_some_and(hyper_util::client::legacy::Error::is_connect)
     })
+}
+
+/// Why there was nobody to ask as, from what the SDK says of all it tried.
+fn no_credentials(text: &str) -> String {
+    let profile = text
+        .split_once("profile `")
+        .and_then(|(_, rest)| rest.split_once("` was not defined"));
+    if let Some((profile, _)) = profile {
+        return format!("no credentials for AWS: there is no profile `{profile}`");
+    }
+    if text.contains("no credentials found in chain") {
+        let none = "none in the environment, in a profile, or from a role of this machine";
+        return format!("no credentials for AWS: {none}");
+    }
+    format!("no credentials for AWS: {text}")
 }
 
 /// Whether there was nobody to ask as.

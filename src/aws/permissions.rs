@@ -14,18 +14,32 @@ use serde_json::{Value, json};
 use windlass_policies::model::Market;
 
 use crate::config::ec2::{Ec2Offering, Ec2Settings, LaunchFrom, Ready};
-use crate::config::{Config, Provider, WorkersSettings};
+use crate::config::{Config, Provider};
 use crate::sources::SourceSpec;
 use crate::sources::sqs::Queue;
 
 /// The tag that names the fleet an instance belongs to.
 pub const FLEET_TAG: &str = "windlass:fleet";
 
-/// All tags that windlass writes.
+/// The only tag that windlass sets on an instance, or removes, once it is there.
+const FENCE_TAG: &str = "windlass:fence";
+
+/// All tags that windlass writes on groups: of launches, and of its epoch.
 const OWN_TAGS: &str = "windlass:*";
 
 /// IAM takes no longer managed policy, white space not counted.
 pub const POLICY_CHARS_MAX: usize = 6_144;
+
+/// Partitions that are not the usual one, by what their regions begin with.
+const PARTITIONS: [(&str, &str); 7] = [
+    ("cn-", "aws-cn"),
+    ("us-gov-", "aws-us-gov"),
+    ("eusc-", "aws-eusc"),
+    ("us-iso-", "aws-iso"),
+    ("us-isob-", "aws-iso-b"),
+    ("eu-isoe-", "aws-iso-e"),
+    ("us-isof-", "aws-iso-f"),
+];
 
 /// How far windlass is to be allowed to go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,13 +62,10 @@ pub struct Place {
 impl Place {
     /// The first part of every name: China and the government have their own.
     fn partition(&self) -> &'static str {
-        if self.region.starts_with("cn-") {
-            "aws-cn"
-        } else if self.region.starts_with("us-gov-") {
-            "aws-us-gov"
-        } else {
-            "aws"
-        }
+        let known = PARTITIONS
+            .iter()
+            .find(|(prefix, _)| self.region.starts_with(prefix));
+        known.map_or("aws", |(_, partition)| partition)
     }
 
     /// `arn:aws:ec2:REGION:ACCOUNT:` and so on, followed by `rest`.
@@ -107,12 +118,14 @@ pub struct Launches {
     /// Its launch template, by id (`lt-...`) or name; `None` if it is launched
     /// from an image.
     pub template: Option<String>,
-    /// The version of the template.
-    pub version: Option<String>,
     /// The image, if there is no template.
     pub image: Option<String>,
-    /// The types of its instances.
-    pub types: BTreeSet<String>,
+    /// The security groups that go with the image.
+    pub security_groups: BTreeSet<String>,
+    /// The key pair that goes with the image.
+    pub key_name: Option<String>,
+    /// The instance profile that goes with the image.
+    pub profile: Option<String>,
     /// The subnets it launches into, of all offerings that name some.
     pub subnets: BTreeSet<String>,
     /// Whether an offering leaves the subnet to the template, so that it may be
@@ -128,28 +141,16 @@ pub struct Launches {
     pub zones: bool,
     /// Whether it waits for status checks.
     pub status_checks: bool,
-    /// Whether fences stand in tags of its instances.
-    pub fence_tags: bool,
 }
 
 impl Launches {
     /// What a fleet of `settings` launches.
     fn of(settings: &Ec2Settings) -> Self {
-        let (template, version, image) = match &settings.launch {
-            LaunchFrom::Template { template, version } => {
-                (Some(template.clone()), Some(version.clone()), None)
-            }
-            LaunchFrom::Image { image, .. } => (None, None, Some(image.clone())),
-        };
         let offerings = &settings.offerings;
         let all =
             |of: fn(&Ec2Offering) -> &Vec<String>| offerings.iter().flat_map(of).cloned().collect();
         let any = |is: fn(&Ec2Offering) -> bool| offerings.iter().any(is);
-        Self {
-            template,
-            version,
-            image,
-            types: all(|offering| &offering.types),
+        let launches = Self {
             subnets: all(|offering| &offering.subnets),
             any_subnet: any(|offering| offering.subnets.is_empty()),
             by_fleet: any(|offering| !offering.is_one_pool()),
@@ -157,7 +158,26 @@ impl Launches {
             spot_prices: any(Ec2Offering::is_spot_priced),
             zones: any(|one| one.is_spot_priced() && !one.subnets.is_empty()),
             status_checks: settings.ready == Ready::StatusOk,
-            fence_tags: settings.workers == WorkersSettings::Tags,
+            ..Self::default()
+        };
+        match &settings.launch {
+            LaunchFrom::Template { template, .. } => Self {
+                template: Some(template.clone()),
+                ..launches
+            },
+            LaunchFrom::Image {
+                image,
+                security_groups,
+                key_name,
+                instance_profile,
+                user_data: _,
+            } => Self {
+                image: Some(image.clone()),
+                security_groups: security_groups.iter().cloned().collect(),
+                key_name: key_name.clone(),
+                profile: instance_profile.clone(),
+                ..launches
+            },
         }
     }
 
@@ -282,8 +302,17 @@ pub fn statements(uses: &Uses, place: &Place, roles: &[String], extent: Extent) 
         statements.extend(end(uses, place));
         statements.extend(fence(uses, place));
         statements.extend(resize_groups(uses, place));
+        statements.extend(tag_groups(uses, place));
     }
     statements
+}
+
+/// The names of those of `statements` that allow `action` on something.
+pub fn granting(statements: &[Statement], action: &str) -> Vec<&'static str> {
+    let granting = statements
+        .iter()
+        .filter(|statement| statement.actions.contains(&action));
+    granting.map(|statement| statement.sid).collect()
 }
 
 /// The policy in the words of IAM, in lines.
@@ -451,28 +480,33 @@ fn launch(uses: &Uses, place: &Place, roles: &[String]) -> Vec<Statement> {
 fn launched_from(uses: &Uses, place: &Place) -> Vec<String> {
     let mut resources: BTreeSet<String> = BTreeSet::new();
     for fleet in uses.fleets.values() {
-        if fleet.template.is_some() {
-            let template = fleet.template_id().unwrap_or("*");
-            resources.insert(place.arn("ec2", &format!("launch-template/{template}")));
-        }
+        let mut own = |kind: &str, name: &str| {
+            resources.insert(place.arn("ec2", &format!("{kind}/{name}")));
+        };
+        // Of every launch, and of no name before it.
+        own("network-interface", "*");
+        own("volume", "*");
         if fleet.any_subnet {
-            resources.insert(place.arn("ec2", "subnet/*"));
+            own("subnet", "*");
         }
         for subnet in &fleet.subnets {
-            resources.insert(place.arn("ec2", &format!("subnet/{subnet}")));
+            own("subnet", subnet);
         }
-    }
-    let images: BTreeSet<&str> = uses
-        .fleets
-        .values()
-        .map(|fleet| fleet.image.as_deref().unwrap_or("*"))
-        .collect();
-    for image in images {
+        if fleet.template.is_some() {
+            own("launch-template", fleet.template_id().unwrap_or("*"));
+            own("key-pair", "*");
+            own("security-group", "*");
+            resources.insert(place.public_arn("ec2", "snapshot/*"));
+        } else {
+            for group in &fleet.security_groups {
+                own("security-group", group);
+            }
+            if let Some(key) = &fleet.key_name {
+                own("key-pair", key);
+            }
+        }
+        let image = fleet.image.as_deref().unwrap_or("*");
         resources.insert(place.public_arn("ec2", &format!("image/{image}")));
-    }
-    resources.insert(place.public_arn("ec2", "snapshot/*"));
-    for kind in ["key-pair", "network-interface", "security-group", "volume"] {
-        resources.insert(place.arn("ec2", &format!("{kind}/*")));
     }
     resources.into_iter().collect()
 }
@@ -491,53 +525,67 @@ fn end(uses: &Uses, place: &Place) -> Option<Statement> {
     ))
 }
 
-/// The fence and its answer stand in tags of windlass's own name.
+/// The fence stands in a tag, however its workers hear of it.
 fn fence(uses: &Uses, place: &Place) -> Vec<Statement> {
-    let own_tags = |sid, key: &str, values: &[String]| {
+    let of_instances = |sid, key: &str, values: &[String]| {
         let instances = vec![place.arn("ec2", "instance/*")];
-        Statement::new(sid, &["ec2:CreateTags", "ec2:DeleteTags"], instances)
-            .only_if("StringEquals", key, values)
-            .only_if(
-                "ForAllValues:StringLike",
-                "aws:TagKeys",
-                &[OWN_TAGS.to_owned()],
-            )
-            // To delete tags without naming them means all of them.
-            .only_if("Null", "aws:TagKeys", &["false".to_owned()])
+        let actions = ["ec2:CreateTags", "ec2:DeleteTags"];
+        only_tags(Statement::new(sid, &actions, instances), FENCE_TAG).only_if(
+            "StringEquals",
+            key,
+            values,
+        )
     };
     let mut statements = Vec::new();
-    let tagged = uses.fleets.iter().filter(|(_, fleet)| fleet.fence_tags);
-    let names: Vec<String> = tagged.map(|(name, _)| name.clone()).collect();
-    if !names.is_empty() {
+    if !uses.fleets.is_empty() {
+        let names: Vec<String> = uses.fleets.keys().cloned().collect();
         let key = format!("ec2:ResourceTag/{FLEET_TAG}");
-        statements.push(own_tags("FenceOwn", &key, &names));
+        statements.push(of_instances("FenceOwn", &key, &names));
     }
     if !uses.groups.is_empty() {
         let names: Vec<String> = uses.groups.values().cloned().collect();
         let key = "aws:ResourceTag/aws:autoscaling:groupName";
-        statements.push(own_tags("FenceGroups", key, &names));
+        statements.push(of_instances("FenceGroups", key, &names));
     }
     statements
 }
 
-fn resize_groups(uses: &Uses, place: &Place) -> Option<Statement> {
-    if uses.groups.is_empty() {
-        return None;
-    }
-    let groups = uses.groups.values().map(|group| {
+/// Only for tags whose keys are like `keys`. To delete tags without naming any
+/// means all of them, so some must be named.
+fn only_tags(statement: Statement, keys: &str) -> Statement {
+    statement
+        .only_if("ForAllValues:StringLike", "aws:TagKeys", &[keys.to_owned()])
+        .only_if("Null", "aws:TagKeys", &["false".to_owned()])
+}
+
+fn group_arns(uses: &Uses, place: &Place) -> Vec<String> {
+    let arns = uses.groups.values().map(|group| {
         let rest = format!("autoScalingGroup:*:autoScalingGroupName/{group}");
         place.arn("autoscaling", &rest)
     });
-    Some(Statement::new(
-        "ResizeGroups",
-        &[
-            "autoscaling:CreateOrUpdateTags",
-            "autoscaling:DeleteTags",
-            "autoscaling:SetDesiredCapacity",
-            "autoscaling:TerminateInstanceInAutoScalingGroup",
-        ],
-        groups.collect(),
-    ))
+    arns.collect()
+}
+
+fn resize_groups(uses: &Uses, place: &Place) -> Option<Statement> {
+    let actions = [
+        "autoscaling:SetDesiredCapacity",
+        "autoscaling:TerminateInstanceInAutoScalingGroup",
+    ];
+    let arns = group_arns(uses, place);
+    (!arns.is_empty()).then(|| Statement::new("ResizeGroups", &actions, arns))
+}
+
+/// The launches under way and the epoch stand in tags of the group.
+fn tag_groups(uses: &Uses, place: &Place) -> Option<Statement> {
+    let actions = ["autoscaling:CreateOrUpdateTags", "autoscaling:DeleteTags"];
+    let arns = group_arns(uses, place);
+    let statement = || {
+        only_tags(
+            Statement::new("TagGroups", &actions, arns.clone()),
+            OWN_TAGS,
+        )
+    };
+    (!arns.is_empty()).then(statement)
 }
 
 #[cfg(test)]
@@ -555,17 +603,13 @@ mod tests {
         let queue = |name: &str| format!("https://sqs.eu-west-1.amazonaws.com/123456789012/{name}");
         let photos = Launches {
             template: Some("lt-0abc".to_owned()),
-            version: None,
-            image: None,
-            types: ["c7g.large".to_owned()].into(),
             subnets: ["subnet-1".to_owned(), "subnet-2".to_owned()].into(),
-            any_subnet: false,
             by_fleet: true,
             spot: true,
             spot_prices: true,
             zones: true,
             status_checks: true,
-            fence_tags: true,
+            ..Launches::default()
         };
         Uses {
             fleets: [("photos".to_owned(), photos)].into(),
@@ -618,7 +662,7 @@ mod tests {
             ..Uses::default()
         });
         assert!(!plain.contains("ec2:CreateFleet") && !plain.contains("iam:PassRole"));
-        assert!(!plain.contains("ec2:DescribeSpotPriceHistory"));
+        assert!(!plain.contains("ec2:DescribeInstanceStatus"));
     }
 
     #[test]
@@ -662,6 +706,8 @@ mod tests {
             ("eu-west-1", "aws"),
             ("cn-north-1", "aws-cn"),
             ("us-gov-west-1", "aws-us-gov"),
+            ("us-isob-east-1", "aws-iso-b"),
+            ("eusc-de-east-1", "aws-eusc"),
             ("*", "aws"),
         ] {
             let place = Place {

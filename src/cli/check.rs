@@ -14,6 +14,7 @@ use windlass_simulator::scenario::{Scenario, ScenarioError, TraceFile};
 use super::Failure;
 use super::preflight::try_aws;
 use super::text::counted;
+use crate::aws::permissions::Extent;
 use crate::chain;
 use crate::config::price::Priced;
 use crate::config::{Config, ConfigError, Fleet, Provider};
@@ -27,11 +28,13 @@ use crate::exit::Exit;
         in policy files ([[case]] tables: readings in, target out) are run, and a scenario's trace \
         is read. Nothing is contacted and nothing is changed.\n\n\
         With --aws, what a configuration needs of AWS is tried too: who asks, what is there and \
-        what is allowed. Only reads and dry runs are sent, so nothing is changed either.",
+        what is allowed. Only reads and dry runs are sent, so nothing is changed either. What has \
+        no dry run is named, and not tried.",
     after_long_help = "Examples:\n  \
         windlass check fleets.toml\n  \
         windlass check policies/*.toml scenarios/*.toml\n  \
-        windlass check --aws fleets.toml\n\n\
+        windlass check --aws fleets.toml\n  \
+        windlass check --aws --observe fleets.toml\n\n\
         Exit codes: 0 all is well; 1 a case or a trial failed; 64 a file is wrong; 66 a file cannot be read.\n\
         With several files, the highest."
 )]
@@ -43,6 +46,10 @@ pub(super) struct Check {
     /// Try what configurations need of AWS, without changing anything there
     #[arg(long)]
     aws: bool,
+
+    /// Try only what `windlass run --dry-run` needs
+    #[arg(long, requires = "aws")]
+    observe: bool,
 }
 
 /// What came of one file.
@@ -63,8 +70,14 @@ impl Verdict {
 impl Check {
     pub(super) fn obey(&self, out: &mut dyn Write) -> Result<Exit, Failure> {
         let mut worst = Exit::Done;
+        let extent = if self.observe {
+            Extent::Observe
+        } else {
+            Extent::Act
+        };
+        let aws = self.aws.then_some(extent);
         for file in &self.files {
-            let verdict = check(file, self.aws);
+            let verdict = check(file, aws);
             writeln!(out, "{}", verdict.text)?;
             if verdict.exit.code() > worst.code() {
                 worst = verdict.exit;
@@ -74,7 +87,7 @@ impl Check {
     }
 }
 
-fn check(file: &Path, aws: bool) -> Verdict {
+fn check(file: &Path, aws: Option<Extent>) -> Verdict {
     let name = file.display();
     let text = match fs::read_to_string(file) {
         Ok(text) => text,
@@ -207,7 +220,7 @@ fn unusable_world(config: &Config) -> Option<(&Fleet, ScenarioError)> {
     })
 }
 
-fn check_config(file: &Path, text: &str, aws: bool) -> Verdict {
+fn check_config(file: &Path, text: &str, aws: Option<Extent>) -> Verdict {
     let name = file.display();
     match Config::open(Some(file)) {
         Ok(config) => {
@@ -238,10 +251,10 @@ fn check_config(file: &Path, text: &str, aws: bool) -> Verdict {
             let well = format!("{name}: all well: {fleets} ({names})");
             let prices = config.fleets.iter().flat_map(price_lines).collect();
             let well = [vec![well], prices, warnings].concat().join("\n");
-            if !aws {
+            let Some(extent) = aws else {
                 return Verdict::well(well);
-            }
-            let (exit, told) = try_aws(&config);
+            };
+            let (exit, told) = try_aws(&config, extent);
             Verdict {
                 exit,
                 text: format!("{well}\n{told}"),

@@ -109,11 +109,7 @@ impl Iam {
             return hints;
         }
         if self.instance_role.is_empty() {
-            hints.push(
-                "if the launch template names an instance profile, give the name of its role as \
-                 --instance-role"
-                    .to_owned(),
-            );
+            hints.extend(profile_hints(uses));
         }
         for (wanted, role, service) in [
             (
@@ -136,4 +132,26 @@ impl Iam {
         }
         hints
     }
+}
+
+/// That a role is missing which windlass hands to instances, as far as the file
+/// tells.
+fn profile_hints(uses: &Uses) -> Vec<String> {
+    let mut hints = Vec::new();
+    for (name, fleet) in &uses.fleets {
+        if let Some(profile) = &fleet.profile {
+            hints.push(format!(
+                "fleet {name} launches with the instance profile {profile}, which this policy does \
+                 not allow; give the name of its role as --instance-role"
+            ));
+        }
+    }
+    if uses.fleets.values().any(|fleet| fleet.template.is_some()) {
+        hints.push(
+            "if the launch template names an instance profile, give the name of its role as \
+             --instance-role"
+                .to_owned(),
+        );
+    }
+    hints
 }

@@ -1,11 +1,13 @@
 //! `windlass check --aws`: trying what a configuration needs of AWS.
 
+use crate::aws::permissions::Extent;
 use crate::config::Config;
 use crate::exit::Exit;
 
-/// Tries it, and says how it went in lines. Exit 1 if anything fails.
+/// Tries what it needs to go as far as `extent`, and says how it went in lines.
+/// Exit 1 if anything fails.
 #[cfg(feature = "aws")]
-pub(super) fn try_aws(config: &Config) -> (Exit, String) {
+pub(super) fn try_aws(config: &Config, extent: Extent) -> (Exit, String) {
     use crate::aws::client::AwsClients;
     use crate::aws::permissions::Uses;
     use crate::aws::preflight::{Tried, tried};
@@ -24,7 +26,7 @@ pub(super) fn try_aws(config: &Config) -> (Exit, String) {
     };
     let lines = runtime.block_on(async {
         let clients = AwsClients::open(&config.aws).await?;
-        Ok(tried(&clients, &uses).await)
+        Ok(tried(&clients, config, extent).await)
     });
     match lines {
         Ok(lines) => {
@@ -45,7 +47,7 @@ pub(super) fn try_aws(config: &Config) -> (Exit, String) {
 
 /// Says that it cannot be tried.
 #[cfg(not(feature = "aws"))]
-pub(super) fn try_aws(_config: &Config) -> (Exit, String) {
+pub(super) fn try_aws(_config: &Config, _extent: Extent) -> (Exit, String) {
     let why = "cannot ask AWS: this windlass was built without it; build it with the feature `aws`";
     (Exit::Usage, why.to_owned())
 }

@@ -181,10 +181,10 @@ count_in_flight = false
         self.server.address()
     }
 
-    /// The server's own queue: what the proxy stands before.
-    fn past_the_proxy(&self, queue: &str) -> String {
+    /// The same URLs, but those of the server itself that the proxy stands before.
+    pub(crate) fn past_the_proxy(&self, text: &str) -> String {
         let server = format!("http://{}", self.server.address());
-        queue.replace(&self.proxy.url(), &server)
+        text.replace(&self.proxy.url(), &server)
     }
 
     /// So many jobs wait, and no others.
@@ -192,6 +192,16 @@ count_in_flight = false
         let queue = self.past_the_proxy(&self.jobs);
         self.server
             .look("wait_in", &json!({ "queue": queue, "count": count }));
+    }
+
+    /// What the server itself says: `command` is a function of `look.py`.
+    pub(crate) fn look(&self, command: &str, argument: &Value) -> Value {
+        self.server.look(command, argument)
+    }
+
+    /// The account that the server's queues are in.
+    pub(crate) fn account(&self) -> &str {
+        self.jobs.rsplit('/').nth(1).expect("an account")
     }
 
     /// EC2 announces something.

@@ -1,5 +1,6 @@
 //! The daemon on AWS, and what its tests wait for.
 
+use std::process::{Command, Stdio};
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
@@ -42,28 +43,39 @@ impl Place {
 
     /// Starts `windlass run`.
     pub(crate) fn start(&self) -> Daemon {
-        let mut run = self.command("run", &[]);
-        run.env("AWS_ACCESS_KEY_ID", "test")
+        self.start_as(&[], &[])
+    }
+
+    /// Starts it with more arguments, in an environment with these variables.
+    pub(crate) fn start_as(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Daemon {
+        let mut run = self.command("run", arguments);
+        self.somebody(&mut run);
+        run.envs(environment.iter().copied());
+        Daemon::start(run)
+    }
+
+    /// How `windlass` ends with `arguments`, and what it prints.
+    pub(crate) fn windlass(&self, arguments: &[&str]) -> (Option<i32>, String) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_windlass"));
+        self.somebody(&mut command);
+        command
+            .current_dir(self.path(""))
+            .args(arguments)
+            .env_remove("WINDLASS_LOG")
+            .stdin(Stdio::null());
+        let done = command.output().expect("started");
+        let out = String::from_utf8_lossy(&done.stdout).into_owned();
+        (done.status.code(), out)
+    }
+
+    /// Makes `command` somebody AWS knows, whoever runs the test.
+    fn somebody(&self, command: &mut Command) {
+        command
+            .env("AWS_ACCESS_KEY_ID", "test")
             .env("AWS_SECRET_ACCESS_KEY", "test")
             .env("AWS_EC2_METADATA_DISABLED", "true")
             .env("AWS_CONFIG_FILE", self.path("none"))
             .env("AWS_SHARED_CREDENTIALS_FILE", self.path("none"));
-        Daemon::start(run)
-    }
-
-    /// What another command of windlass says of this place, and whether it is
-    /// content.
-    pub(crate) fn ask(&self, arguments: &[&str]) -> (bool, String) {
-        let output = Command::new(env!("CARGO_BIN_EXE_windlass"))
-            .args(arguments)
-            .arg("--config")
-            .arg(self.path("windlass.toml"))
-            .env_remove("WINDLASS_LOG")
-            .stdin(Stdio::null())
-            .output()
-            .expect("started");
-        let told = String::from_utf8_lossy(&output.stdout).into_owned();
-        (output.status.success(), told)
     }
 
     /// All decisions of `fleet` so far, and what came of them.

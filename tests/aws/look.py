@@ -10,9 +10,13 @@ with a line `{"answer": ...}` or `{"error": "..."}`.
 import functools
 import json
 import sys
+import urllib.request
 
 import boto3
 from botocore.config import Config
+
+# Who asks; `enforce` makes it somebody who still may.
+ASKS = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
 
 
 @functools.cache
@@ -21,9 +25,8 @@ def client(service, port):
         service,
         endpoint_url=f"http://127.0.0.1:{port}",
         region_name="us-east-1",
-        aws_access_key_id="test",
-        aws_secret_access_key="test",
         config=Config(retries={"total_max_attempts": 1}),
+        **ASKS,
     )
 
 
@@ -51,12 +54,12 @@ def instances(port, fleet):
 
 
 def make_group(port, wanted):
-    """An empty Auto Scaling group with the launch template `one`."""
+    """An Auto Scaling group with the launch template `one`, empty unless said otherwise."""
     client("autoscaling", port).create_auto_scaling_group(
         AutoScalingGroupName=wanted["name"],
         MinSize=0,
         MaxSize=wanted["max"],
-        DesiredCapacity=0,
+        DesiredCapacity=wanted.get("desired", 0),
         AvailabilityZones=["us-east-1a"],
         LaunchTemplate={"LaunchTemplateName": "one", "Version": "$Latest"},
     )
@@ -156,6 +159,48 @@ def subnets(port, _):
     return {one["SubnetId"]: one["AvailabilityZone"] for one in found}
 
 
+def launch(port, tags):
+    """One instance with these tags; its id."""
+    ec2 = client("ec2", port)
+    image = ec2.describe_images()["Images"][0]["ImageId"]
+    tags = [{"Key": key, "Value": value} for key, value in tags.items()]
+    made = ec2.run_instances(
+        ImageId=image,
+        InstanceType="m5.large",
+        MinCount=1,
+        MaxCount=1,
+        TagSpecifications=[{"ResourceType": "instance", "Tags": tags}],
+    )
+    return made["Instances"][0]["InstanceId"]
+
+
+def user(port, name, policy):
+    """A user with this policy; its keys."""
+    iam = client("iam", port)
+    iam.create_user(UserName=name)
+    iam.put_user_policy(UserName=name, PolicyName="it", PolicyDocument=json.dumps(policy))
+    key = iam.create_access_key(UserName=name)["AccessKey"]
+    return {
+        "aws_access_key_id": key["AccessKeyId"],
+        "aws_secret_access_key": key["SecretAccessKey"],
+    }
+
+
+def enforce(port, policy):
+    """moto only: from now on everybody must sign and be allowed. The keys of a
+    user who is allowed what `policy` says."""
+    everything = {"Effect": "Allow", "Action": "*", "Resource": "*"}
+    document = {"Version": "2012-10-17", "Statement": [everything]}
+    admin, windlass = user(port, "admin", document), user(port, "windlass", policy)
+    ASKS.update(admin)
+    client.cache_clear()
+    url = f"http://127.0.0.1:{port}/moto-api/reset-auth"
+    # What comes as a form it does not read.
+    plain = {"Content-Type": "text/plain"}
+    urllib.request.urlopen(urllib.request.Request(url, data=b"0", headers=plain))
+    return windlass
+
+
 COMMANDS = {
     command.__name__: command
     for command in [
@@ -171,8 +216,11 @@ COMMANDS = {
         queues,
         template,
         subnets,
+        launch,
+        enforce,
     ]
 }
+
 
 def main():
     port = sys.argv[1]

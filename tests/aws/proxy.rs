@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, TRANSFER_ENCODING};
+use hyper::header::{
+    AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, TRANSFER_ENCODING,
+};
 use hyper::http::request::Parts;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
@@ -25,6 +27,10 @@ pub(crate) mod call;
 pub(crate) mod faults;
 #[path = "proxy/groups.rs"]
 pub(crate) mod groups;
+#[path = "proxy/needs.rs"]
+pub(crate) mod needs;
+#[path = "proxy/policy.rs"]
+pub(crate) mod policy;
 #[path = "proxy/world.rs"]
 pub(crate) mod world;
 #[path = "proxy/xml.rs"]
@@ -33,6 +39,8 @@ mod xml;
 use call::{Call, Protocol, refusal};
 use faults::{Fault, Faults};
 use groups::Groups;
+use needs::{Account, Tags};
+use policy::{Need, Policy};
 use world::{Grant, Pool, World};
 
 use crate::server::Server;
@@ -169,6 +177,16 @@ struct Shared {
     groups: Groups,
     faults: Faults,
     journal: Vec<Entry>,
+    guard: Option<Guard>,
+}
+
+/// Who asks may do what a policy allows, and nothing else. Dry runs are answered
+/// as EC2 answers them, which not every server does.
+pub(crate) struct Guard {
+    pub(crate) account: Account,
+    pub(crate) policy: Policy,
+    /// What was refused.
+    pub(crate) denied: Vec<Need>,
 }
 
 struct Inner {
@@ -198,6 +216,7 @@ impl Proxy {
                 groups: Groups::default(),
                 faults: Faults::new(seed),
                 journal: Vec::new(),
+                guard: None,
             }),
             launching: tokio::sync::Mutex::new(()),
         });
@@ -238,6 +257,11 @@ impl Proxy {
     /// Changes what goes wrong.
     pub(crate) fn faults<T>(&self, change: impl FnOnce(&mut Faults) -> T) -> T {
         change(&mut self.inner.shared().faults)
+    }
+
+    /// Changes what may be done; without a guard that is everything.
+    pub(crate) fn guard<T>(&self, change: impl FnOnce(&mut Option<Guard>) -> T) -> T {
+        change(&mut self.inner.shared().guard)
     }
 
     /// All calls so far.
@@ -322,10 +346,13 @@ impl Inner {
                 let message = "An internal error has occurred";
                 Answer::refusal(call.protocol, 500, "InternalError", message)
             }
-            _ => {
-                let stale = fault == Some(Fault::Stale);
-                self.answer(&parts, body, &call, stale).await?
-            }
+            _ => match self.guarded(&parts, &body, &call).await? {
+                Some(refusal) => refusal,
+                None => {
+                    let stale = fault == Some(Fault::Stale);
+                    self.answer(&parts, body, &call, stale).await?
+                }
+            },
         };
         match fault {
             Some(Fault::LoseAnswer) => return Err(Broken),
@@ -340,6 +367,80 @@ impl Inner {
         *response.status_mut() = answer.status;
         *response.headers_mut() = answer.headers;
         Ok(response)
+    }
+
+    /// What the guard says instead of the server.
+    async fn guarded(
+        &self,
+        parts: &Parts,
+        body: &Bytes,
+        call: &Call,
+    ) -> Result<Option<Answer>, Broken> {
+        if self.shared().guard.is_none() {
+            return Ok(None);
+        }
+        let mut named = call.instances.clone();
+        named.extend(call::numbered(&call.form, "ResourceId"));
+        named.extend(call.field("InstanceId").map(str::to_owned));
+        let mut tags = Tags::new();
+        for instance in named {
+            tags.insert(instance.clone(), self.tags_of(parts, &instance).await?);
+        }
+        let mut shared = self.shared();
+        let Some(guard) = &mut shared.guard else {
+            return Ok(None);
+        };
+        let needs = guard.account.needs(call, body, &tags);
+        if let Some(need) = guard.policy.denied(&needs) {
+            let code = match call.protocol {
+                Protocol::Ec2 => "UnauthorizedOperation",
+                Protocol::Query | Protocol::Cbor => "AccessDenied",
+                Protocol::Json => "AccessDeniedException",
+            };
+            let Need {
+                action, resource, ..
+            } = need;
+            let message = format!(
+                "User: arn:aws:iam::{}:user/windlass is not authorized to perform: {action} on \
+                 resource: {resource} because no identity-based policy allows the {action} action",
+                guard.account.id
+            );
+            guard.denied.push(need.clone());
+            return Ok(Some(Answer::refusal(call.protocol, 403, code, &message)));
+        }
+        let dry = call.field("DryRun") == Some("true");
+        Ok(dry.then(|| {
+            let message = "Request would have succeeded, but DryRun flag is set.";
+            Answer::refusal(call.protocol, 412, "DryRunOperation", message)
+        }))
+    }
+
+    /// The tags the server has of an instance.
+    async fn tags_of(
+        &self,
+        parts: &Parts,
+        instance: &str,
+    ) -> Result<BTreeMap<String, String>, Broken> {
+        let form = [
+            ("Action", "DescribeInstances"),
+            ("Version", "2016-11-15"),
+            ("InstanceId.1", instance),
+        ];
+        let form = form.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        // Servers know a service by what the request is signed for.
+        let mut parts = parts.clone();
+        let signed = parts.headers.get(AUTHORIZATION);
+        let signed = signed.and_then(|value| value.to_str().ok());
+        let signed = signed.unwrap_or_default().replace("/autoscaling/", "/ec2/");
+        let signed = HeaderValue::from_str(&signed).map_err(|_| Broken)?;
+        parts.headers.insert(AUTHORIZATION, signed);
+        let answer = self.forward(&parts, encoded(&form.to_vec())).await?.text();
+        let set = xml::content(&answer, "tagSet").unwrap_or_default();
+        let tags = xml::items(set).into_iter().filter_map(|item| {
+            let key = xml::content(item, "key")?.to_owned();
+            Some((key, xml::content(item, "value")?.to_owned()))
+        });
+        Ok(tags.collect())
     }
 
     /// Writes the call down; what will go wrong with it.
@@ -372,7 +473,15 @@ impl Inner {
             return self.of_groups(parts, body, call, stale).await;
         }
         if call.protocol != Protocol::Ec2 {
-            return self.forward(parts, body).await;
+            let answer = self.forward(parts, body).await?;
+            // Neither server has any, and moto does not know the call.
+            if call.action == "DescribeInstanceRefreshes" && !answer.is_good() {
+                let none = "<DescribeInstanceRefreshesResponse><DescribeInstanceRefreshesResult>\
+                            <InstanceRefreshes/></DescribeInstanceRefreshesResult>\
+                            </DescribeInstanceRefreshesResponse>";
+                return Ok(Answer::xml(none.to_owned()));
+            }
+            return Ok(answer);
         }
         match call.action.as_str() {
             "RunInstances" | "CreateFleet" => self.launch(parts, call).await,

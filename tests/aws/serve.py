@@ -24,7 +24,7 @@ def main():
         os.environ.update(
             BIND_HOST="127.0.0.1",
             GATEWAY_PORT=port,
-            SERVICES="autoscaling,dynamodb,ec2,monitoring,sqs",
+            SERVICES="autoscaling,dynamodb,ec2,monitoring,sqs,sts",
             IOT_MTLS_ENABLED="0",
             LOG_LEVEL="WARNING",
         )

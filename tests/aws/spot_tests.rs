@@ -124,10 +124,10 @@ fn spot_prices_decide_are_recorded_and_outlive_a_crash() {
         daemon.kill();
 
         let decisions = place.entries(fleet).len();
-        let (content, told) = place.ask(&["replay"]);
+        let (code, told) = place.windlass(&["replay", "--config", "windlass.toml"]);
         let all = format!("{fleet}: {decisions} decisions, all the same again\n");
-        assert_eq!((content, told), (true, all));
-        let (_, told) = place.ask(&["explain"]);
+        assert_eq!((code, told), (Some(0), all));
+        let (_, told) = place.windlass(&["explain", "--config", "windlass.toml"]);
         assert!(
             told.contains("spot costs $0.096124 an hour, read "),
             "{told}"

@@ -5,6 +5,8 @@
 //! alone, so that asking again with the same token is the same request, and
 //! EC2 answers it with what came of it the first time.
 
+use aws_sdk_ec2::operation::create_fleet::builders::CreateFleetFluentBuilder;
+use aws_sdk_ec2::operation::run_instances::builders::RunInstancesFluentBuilder;
 use aws_sdk_ec2::types::{
     CreateFleetError, CreateFleetInstance, DefaultTargetCapacityType,
     FleetLaunchTemplateConfigRequest, FleetLaunchTemplateOverridesRequest,
@@ -26,12 +28,12 @@ use crate::aws::region::{Region, TAG_FLEET};
 use crate::config::ec2::{Ec2Offering, Ec2Settings, LaunchFrom};
 
 /// What is asked for.
-pub(super) struct Wanted<'a> {
-    pub(super) fleet: &'a str,
-    pub(super) settings: &'a Ec2Settings,
-    pub(super) offering: &'a Ec2Offering,
-    pub(super) token: &'a LaunchToken,
-    pub(super) count: u32,
+pub(crate) struct Wanted<'a> {
+    pub(crate) fleet: &'a str,
+    pub(crate) settings: &'a Ec2Settings,
+    pub(crate) offering: &'a Ec2Offering,
+    pub(crate) token: &'a LaunchToken,
+    pub(crate) count: u32,
 }
 
 /// Launches up to `wanted.count` instances, and gives those EC2 granted.
@@ -53,19 +55,14 @@ pub(super) async fn launch(
     let needed = [(call, 1), (Bucket::LaunchedInstances, count)];
     region.budget.take(region.now(), &needed)?;
     let count = i32::try_from(count).unwrap_or(i32::MAX);
-    if wanted.offering.is_one_pool() {
-        run_instances(region, wanted, count).await
+    let mut granted = if wanted.offering.is_one_pool() {
+        run_instances(region, wanted, count).await?
     } else {
-        create_fleet(region, wanted, count).await
-    }
-}
-
-/// What an answer names, sorted.
-fn granted<'a>(names: impl Iterator<Item = &'a str>) -> Vec<InstanceId> {
-    let mut granted: Vec<InstanceId> = names.map(InstanceId::new).collect();
+        create_fleet(region, wanted, count).await?
+    };
     granted.sort();
     granted.dedup();
-    granted
+    Ok(granted)
 }
 
 async fn run_instances(
@@ -74,24 +71,47 @@ async fn run_instances(
     count: i32,
 ) -> Result<Vec<InstanceId>, FleetError> {
     let offering = wanted.offering;
-    let mut call = region
-        .ec2()
+    let kind = offering.types.first().map(String::as_str);
+    let subnet = offering.subnets.first().map(String::as_str);
+    let answer = run_call(region.ec2(), wanted, kind, subnet)
+        .max_count(count)
+        .send()
+        .await
+        .map_err(|error| fleet_error(Call::Changes, &error))?;
+    let granted: Vec<InstanceId> = answer
+        .instances()
+        .iter()
+        .filter_map(|instance| instance.instance_id())
+        .map(InstanceId::new)
+        .collect();
+    if granted.is_empty() {
+        // EC2 never grants nothing: the answer was cut off on the way.
+        let why = "EC2 granted a launch and named no instance";
+        return Err(FleetError::Unknown(why.to_owned()));
+    }
+    Ok(granted)
+}
+
+/// The call that launches one instance of the type `kind` into `subnet`, not
+/// yet sent: [`crate::aws::preflight`] sends the same as a dry run.
+pub(crate) fn run_call(
+    ec2: &aws_sdk_ec2::Client,
+    wanted: &Wanted<'_>,
+    kind: Option<&str>,
+    subnet: Option<&str>,
+) -> RunInstancesFluentBuilder {
+    let mut call = ec2
         .run_instances()
         .client_token(wanted.token.as_str())
         .min_count(1)
-        .max_count(count)
-        .set_instance_type(
-            offering
-                .types
-                .first()
-                .map(|it| InstanceType::from(it.as_str())),
-        )
-        .set_subnet_id(offering.subnets.first().cloned())
+        .max_count(1)
+        .set_instance_type(kind.map(InstanceType::from))
+        .set_subnet_id(subnet.map(str::to_owned))
         .tag_specifications(tags(wanted, ResourceType::Instance));
-    if offering.offering.market == Market::Spot {
+    if wanted.offering.offering.market == Market::Spot {
         call = call.instance_market_options(spot_once());
     }
-    call = match &wanted.settings.launch {
+    match &wanted.settings.launch {
         LaunchFrom::Template { template, version } => {
             let (id, name) = id_or_name(template);
             let template = LaunchTemplateSpecification::builder()
@@ -122,19 +142,7 @@ async fn run_instances(
                     .instance_metadata_tags(InstanceMetadataTagsState::Enabled)
                     .build(),
             ),
-    };
-    let answer = call
-        .send()
-        .await
-        .map_err(|error| fleet_error(Call::Changes, &error))?;
-    let instances = answer.instances().iter();
-    let granted = granted(instances.filter_map(|instance| instance.instance_id()));
-    if granted.is_empty() {
-        // EC2 never grants nothing: the answer was cut off on the way.
-        let why = "EC2 granted a launch and named no instance";
-        return Err(FleetError::Unknown(why.to_owned()));
     }
-    Ok(granted)
 }
 
 async fn create_fleet(
@@ -142,6 +150,37 @@ async fn create_fleet(
     wanted: &Wanted<'_>,
     count: i32,
 ) -> Result<Vec<InstanceId>, FleetError> {
+    let call = fleet_call(region.ec2(), wanted, count)?;
+    let answer = call
+        .send()
+        .await
+        .map_err(|error| fleet_error(Call::Changes, &error))?;
+    let granted: Vec<InstanceId> = answer
+        .instances()
+        .iter()
+        .flat_map(CreateFleetInstance::instance_ids)
+        .map(String::as_str)
+        .map(InstanceId::new)
+        .collect();
+    if !granted.is_empty() {
+        return Ok(granted);
+    }
+    if answer.fleet_id().is_none() {
+        let why = "EC2 granted a launch and named no fleet";
+        return Err(FleetError::Unknown(why.to_owned()));
+    }
+    Err(nothing_granted(answer.errors()))
+}
+
+/// The call that launches from any pool of the offering, not yet sent.
+///
+/// # Errors
+/// If there is no template, without which EC2 does not choose.
+pub(crate) fn fleet_call(
+    ec2: &aws_sdk_ec2::Client,
+    wanted: &Wanted<'_>,
+    count: i32,
+) -> Result<CreateFleetFluentBuilder, FleetError> {
     let LaunchFrom::Template { template, version } = &wanted.settings.launch else {
         let why = "several types or subnets need a launch template";
         return Err(FleetError::Rejected(why.to_owned()));
@@ -156,53 +195,33 @@ async fn create_fleet(
         .launch_template_specification(template)
         .set_overrides(Some(pools(wanted.offering)))
         .build();
-    let call = region
-        .ec2()
-        .create_fleet()
-        .client_token(wanted.token.as_str())
-        .r#type(FleetType::Instant)
-        .launch_template_configs(pools)
-        .tag_specifications(tags(wanted, ResourceType::Instance));
-    let (market, call) = match wanted.offering.offering.market {
-        Market::OnDemand => (
-            DefaultTargetCapacityType::OnDemand,
-            call.on_demand_options(
-                OnDemandOptionsRequest::builder()
-                    .allocation_strategy(FleetOnDemandAllocationStrategy::LowestPrice)
-                    .build(),
-            ),
-        ),
-        Market::Spot => (
-            DefaultTargetCapacityType::Spot,
-            call.spot_options(
-                SpotOptionsRequest::builder()
-                    .allocation_strategy(SpotAllocationStrategy::PriceCapacityOptimized)
-                    .build(),
-            ),
-        ),
+    let market = match wanted.offering.offering.market {
+        Market::OnDemand => DefaultTargetCapacityType::OnDemand,
+        Market::Spot => DefaultTargetCapacityType::Spot,
     };
     let capacity = TargetCapacitySpecificationRequest::builder()
         .total_target_capacity(count)
         .default_target_capacity_type(market)
         .build();
-    let answer = call
+    let call = ec2
+        .create_fleet()
+        .client_token(wanted.token.as_str())
+        .r#type(FleetType::Instant)
+        .launch_template_configs(pools)
         .target_capacity_specification(capacity)
-        .send()
-        .await
-        .map_err(|error| fleet_error(Call::Changes, &error))?;
-    let sets = answer.instances().iter();
-    let granted = granted(
-        sets.flat_map(CreateFleetInstance::instance_ids)
-            .map(String::as_str),
-    );
-    if !granted.is_empty() {
-        return Ok(granted);
-    }
-    if answer.fleet_id().is_none() {
-        let why = "EC2 granted a launch and named no fleet";
-        return Err(FleetError::Unknown(why.to_owned()));
-    }
-    Err(nothing_granted(answer.errors()))
+        .tag_specifications(tags(wanted, ResourceType::Instance));
+    Ok(match wanted.offering.offering.market {
+        Market::OnDemand => call.on_demand_options(
+            OnDemandOptionsRequest::builder()
+                .allocation_strategy(FleetOnDemandAllocationStrategy::LowestPrice)
+                .build(),
+        ),
+        Market::Spot => call.spot_options(
+            SpotOptionsRequest::builder()
+                .allocation_strategy(SpotAllocationStrategy::PriceCapacityOptimized)
+                .build(),
+        ),
+    })
 }
 
 /// What it means that no pool gave anything: that some may have, then whatever

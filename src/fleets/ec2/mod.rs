@@ -4,7 +4,7 @@
 //! cycle; nothing is kept here but what the last complete listing showed, so
 //! that nothing is touched that was not in it.
 
-mod launch;
+pub(crate) mod launch;
 #[cfg(test)]
 mod tests;
 
