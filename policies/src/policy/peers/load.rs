@@ -111,7 +111,8 @@ impl Load {
         if notes.secs <= 0.0 || !notes.cadence.due(view.now, self.period) {
             return Ok(None);
         }
-        let busy = notes.count / notes.secs * secs(self.service_mean);
+        // In this order whole numbers stay whole.
+        let busy = notes.count * secs(self.service_mean) / notes.secs;
         (notes.count, notes.secs) = (0.0, 0.0);
         Ok(Some((busy + work) / f64::from(view.slots.max(1))))
     }
