@@ -171,11 +171,16 @@ fn every_key_of_the_presets_is_named_when_it_is_wrong() {
         }
         _ => Expected::Refused,
     };
-    let broken: Vec<Broken> = presets::all()
+    let mut broken: Vec<Broken> = presets::all()
         .iter()
-        .chain(presets::peers())
         .flat_map(|(name, text)| labelled(name, broken_in_turn(&parsed(text), judge)))
         .collect();
+    for (name, text) in presets::peers() {
+        let mut file = parsed(text);
+        // There are hundreds of cases, and their keys are those of the others.
+        file.remove("case");
+        broken.extend(labelled(name, broken_in_turn(&file, judge)));
+    }
     nothing_wrong(&misjudged(&broken));
 }
 

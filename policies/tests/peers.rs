@@ -1,6 +1,8 @@
 //! Examples of the vendors' own pages and sources with other parameters than the
 //! presets have, and the page that tells of the peers.
 
+use std::fmt::Write as _;
+
 use windlass_policies::policy::Peer;
 use windlass_policies::{cases, policy_file};
 
@@ -147,9 +149,10 @@ fn the_page_says_what_the_sources_say() {
         let (first, others) = title.split_at(1);
         let title = first.to_uppercase() + others;
         let title = title.trim_end_matches('.');
-        expected += &format!("## `{kind}`\n\n{title}.\n\n{}\n\n", rest.trim());
+        let rest = rest.trim();
+        write!(expected, "## `{kind}`\n\n{title}.\n\n{rest}\n\n").expect("a text");
     }
     let load = told(include_str!("../src/policy/peers/load.rs"));
-    expected += &format!("## Load\n\n{}\n", load.trim());
+    writeln!(expected, "## Load\n\n{}", load.trim()).expect("a text");
     expect_test::expect_file!["../../docs/peers.md"].assert_eq(&expected);
 }

@@ -157,7 +157,7 @@ pub enum Policy {
     /// More or fewer when a signal crosses thresholds.
     Step(Step),
     /// What another system would do.
-    Peer(Peer),
+    Peer(Box<Peer>),
 }
 
 impl Policy {
@@ -182,7 +182,7 @@ impl Policy {
         ];
         if let Some(toml::Value::String(kind)) = fields.raw("kind") {
             if Peer::KINDS.contains(&kind.as_str()) {
-                return Peer::read(kind, fields).map(Self::Peer);
+                return Peer::read(kind, fields).map(|peer| Self::Peer(Box::new(peer)));
             }
             if !Self::KINDS.contains(&kind.as_str())
                 && nearest(kind, Self::KINDS).is_none()

@@ -204,8 +204,8 @@ fn linear_regression(points: &[f64]) -> Vec<f64> {
 fn holt_winters(points: &[f64]) -> Vec<f64> {
     const SEASON: usize = 2;
     let (alpha, beta, gamma) = (0.2, 0.1, 0.05);
-    let second = (points[2] + points[3]) / 2.0;
-    let first = (points[0] + points[1]) / 2.0;
+    let second = f64::midpoint(points[2], points[3]);
+    let first = f64::midpoint(points[0], points[1]);
     let trend = (second - first) / 2.0;
     let level = first - trend * 1.5;
     // Where the line crosses nothing there is no index, and so no forecast.

@@ -62,6 +62,7 @@
 //! | `scale_up_window`, `scale_down_window` | default `"0s"` and `"300s"`, to `"1h"` |
 //! | `[policy.scale_up]`, `[policy.scale_down]` | `pods`, `percent`: the most in `period`; `select` |
 
+use std::cmp::Ordering;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -376,14 +377,16 @@ impl Hpa {
         }
         let (wanted, why) = self.wanted(view, replicas)?;
         let stable = self.stabilised(notes, view.now, replicas, wanted);
-        let size = if stable > replicas {
-            let limit = self.up.limit_up(replicas, &notes.events, view.now);
-            stable.min(limit).min(self.max_replicas)
-        } else if stable < replicas {
-            let limit = self.down.limit_down(replicas, &notes.events, view.now);
-            stable.max(limit).max(self.min_replicas)
-        } else {
-            stable
+        let size = match stable.cmp(&replicas) {
+            Ordering::Greater => {
+                let limit = self.up.limit_up(replicas, &notes.events, view.now);
+                stable.min(limit).min(self.max_replicas)
+            }
+            Ordering::Less => {
+                let limit = self.down.limit_down(replicas, &notes.events, view.now);
+                stable.max(limit).max(self.min_replicas)
+            }
+            Ordering::Equal => stable,
         };
         let note = match (size == wanted, stable == wanted) {
             (true, _) => String::new(),
@@ -488,8 +491,11 @@ impl Hpa {
             _ => 0.0,
         };
         // At exactly the target missing pods of a resource are left out.
-        let left_out = self.metric == Metric::Resource && !(ratio < 1.0 || ratio > 1.0);
-        let missing = if left_out { 0.0 } else { pods.missing };
+        let counts = match self.metric {
+            Metric::Resource => (ratio - 1.0).abs() > 0.0,
+            Metric::Pods | Metric::External | Metric::ExternalAverage => true,
+        };
+        let missing = if counts { pods.missing } else { 0.0 };
         let unready = if rebalance { pods.unready } else { 0.0 };
         let counted = pods.reporting + missing + unready;
         let sum = reading * pods.reporting + missing_at * missing;

@@ -74,6 +74,7 @@ pub struct Notes {
 }
 
 impl KedaQueue {
+    #[expect(clippy::unnecessary_wraps, reason = "as every other peer")]
     pub(super) fn read(fields: &mut Fields<'_>) -> Option<Self> {
         let hour = Duration::from_hours(1);
         let second = Duration::from_secs(1);
