@@ -26,7 +26,7 @@ mod proxy;
 mod proxy_tests;
 #[path = "aws/server.rs"]
 mod server;
-#[path = "aws/worker_tests.rs"]
-mod worker_tests;
 #[path = "aws/spot_tests.rs"]
 mod spot_tests;
+#[path = "aws/worker_tests.rs"]
+mod worker_tests;

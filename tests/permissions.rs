@@ -150,12 +150,15 @@ fn everything(extent: Extent) -> Vec<Statement> {
         template: Some("lt-0abc".to_owned()),
         by_fleet: true,
         spot: true,
+        spot_prices: true,
+        zones: true,
         status_checks: true,
         ..Launches::default()
     };
     let uses = Uses {
         fleets: [("photos".to_owned(), launches)].into(),
         groups: [("web".to_owned(), "web-workers".to_owned())].into(),
+        group_spot_prices: true,
         queues: [queue("jobs")].into(),
         notices: [queue("notices")].into(),
         cloudwatch: true,

@@ -360,7 +360,10 @@ fn check_names_each_permission_of_a_group_that_is_missing() {
     }
     let cloud = &Cloud::new(Kind::Moto, "lacking-group");
     let place = Place::new(&grouped(cloud));
-    cloud.look("make_group", &json!({ "name": cloud.fleet, "max": 9, "desired": 1 }));
+    cloud.look(
+        "make_group",
+        &json!({ "name": cloud.fleet, "max": 9, "desired": 1 }),
+    );
     check_misses_each(cloud, &place, &printed(&place, cloud, &[]));
     assert_eq!(in_group(cloud), 1);
 }
@@ -372,7 +375,10 @@ fn group_lives_its_whole_life_on_what_is_printed() {
     }
     let cloud = &Cloud::new(Kind::Moto, "allowed-group");
     let place = Place::new(&grouped(cloud));
-    cloud.look("make_group", &json!({ "name": cloud.fleet, "max": 9, "desired": 0 }));
+    cloud.look(
+        "make_group",
+        &json!({ "name": cloud.fleet, "max": 9, "desired": 0 }),
+    );
     allow_only(cloud, &printed(&place, cloud, &[]));
     let mut daemon = place.start();
     cloud.jobs_wait(3);
@@ -437,7 +443,10 @@ fn observer_may_rehearse_a_group() {
     }
     let cloud = &Cloud::new(Kind::Moto, "observed-group");
     let place = Place::new(&grouped(cloud));
-    cloud.look("make_group", &json!({ "name": cloud.fleet, "max": 9, "desired": 0 }));
+    cloud.look(
+        "make_group",
+        &json!({ "name": cloud.fleet, "max": 9, "desired": 0 }),
+    );
     rehearses(cloud, &place);
     assert_eq!(in_group(cloud), 0);
 }

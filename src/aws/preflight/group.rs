@@ -40,7 +40,10 @@ impl Trial<'_> {
         let (listing, instance) = self.instances(mine).await;
         all.push(line("list instances", listing));
         if settings.is_spot_priced() {
-            all.push(line("spot prices", self.spot_prices(&BTreeSet::new()).await));
+            all.push(line(
+                "spot prices",
+                self.spot_prices(&BTreeSet::new()).await,
+            ));
         }
         // Of a group that is not there these tell nothing new.
         if there {
