@@ -16,9 +16,9 @@
 //! `instance_loss_threshold` nothing is let go while more than that many of it
 //! are missing.
 //!
-//! Source: `clusterman/autoscaler/autoscaler.py`, `config.py` and
-//! `docs/source/` of <https://github.com/Yelp/clusterman>. Capacities are
-//! decimal there; here the wish is rounded up.
+//! Source: `clusterman/autoscaler/autoscaler.py` and `config.py` of
+//! <https://github.com/Yelp/clusterman>. Capacities are decimal there; here the
+//! wish is rounded up.
 //!
 //! Flaws kept: what waits is requested at the setpoint too, so a queue buys 1 /
 //! setpoint of what it needs. Within the margin the fleet stays too large for
