@@ -12,7 +12,7 @@ use crate::accrual::Accrual;
 use crate::queue::{narrow, ratio};
 
 /// The most steps of the grid: more take longer than they are worth.
-const STEPS_MAX: u64 = 1 << 16;
+const STEPS_MAX: u64 = 1 << 17;
 
 /// Steps to a boot: with fewer, what comes and goes within a step is smoothed
 /// away, and proves less.

@@ -18,7 +18,7 @@ fn the_best_start_is_the_best_of_all_starts() {
     let mut stream = Stream::new(1, "starts");
     for number in 0..3_000 {
         let (step, length) = (1 + stream.below(5), 5 + stream.below(60));
-        let prices = drawn(&mut stream, 60, 9);
+        let prices = drawn(&mut stream, 70, 9);
         let path = PricePath::new(step, length, prices.clone());
         let price = |at: u64| match at < length {
             true => prices[narrow(at / step)],
