@@ -44,13 +44,12 @@ const UNDER_ANOTHER_NAME: [(&str, Option<&str>); 2] = [
 const OF_RUST: [&str; 2] = ["get_mut", "get_ref"];
 
 /// Reads that only `windlass check --aws` makes: without them it tells less.
-const OF_THE_CHECK: [&str; 6] = [
+const OF_THE_CHECK: [&str; 5] = [
     "DescribeImages",
     "DescribeInstanceTypeOfferings",
     "DescribeKeyPairs",
     "DescribeLaunchTemplateVersions",
     "DescribeSecurityGroups",
-    "DescribeSubnets",
 ];
 
 fn sources(folder: &Path, all: &mut Vec<PathBuf>) {
