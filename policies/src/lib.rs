@@ -13,6 +13,7 @@ mod drain;
 mod failover;
 pub mod fields;
 pub mod governor;
+pub mod learn;
 pub mod ledger;
 pub mod memory;
 pub mod memory_store;

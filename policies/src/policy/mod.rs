@@ -5,6 +5,7 @@
 //! Whole numbers come out; each rule states how it rounds.
 
 mod combine;
+pub mod economic;
 mod fixed;
 mod queue_backlog;
 mod rounding;
@@ -24,11 +25,14 @@ use crate::signal::{Absence, Completeness, Readings, Sample, SignalKind};
 use crate::units::Timestamp;
 
 pub use combine::{Combined, combine};
+pub use economic::Economic;
 pub use fixed::Fixed;
 pub use queue_backlog::QueueBacklog;
 pub use schedule::{Schedule, Until, Window};
 pub use step::{Change, Rung, Step, Threshold};
 pub use target_tracking::TargetTracking;
+
+pub(crate) use rounding::up as round_up;
 
 /// The most instances any key may name: far above any fleet, far below what
 /// would overflow a price.
@@ -101,7 +105,12 @@ impl NamedPolicy {
     /// truth, so it may make a fleet grow but never shrink: a wish below
     /// `current` becomes `current`.
     pub fn propose(&self, view: &View<'_>) -> Proposal {
-        let Opinion { wish, why } = self.policy.opinion(view);
+        self.proposal(view, self.policy.opinion(view))
+    }
+
+    /// [`NamedPolicy::propose`] for a rule that has said its `opinion` already.
+    pub(crate) fn proposal(&self, view: &View<'_>, opinion: Opinion) -> Proposal {
+        let Opinion { wish, why } = opinion;
         let (wish, why) = match (wish, self.partial_signal(view)) {
             (Wish::Instances(count), Some(signal)) if count < view.current => (
                 Wish::Instances(view.current),
@@ -142,26 +151,30 @@ pub enum Policy {
     TargetTracking(TargetTracking),
     /// More or fewer when a signal crosses thresholds.
     Step(Step),
+    /// As many as are worth their price by the waiting they save.
+    Economic(Economic),
 }
 
 impl Policy {
     /// The words for `kind` in TOML, in the order they are documented in.
-    pub const KINDS: [&'static str; 5] = [
+    pub const KINDS: [&'static str; 6] = [
         "fixed",
         "schedule",
         "queue_backlog",
         "target_tracking",
         "step",
+        "economic",
     ];
 
     fn read(fields: &mut Fields<'_>) -> Option<Self> {
         type Reader = fn(&mut Fields<'_>) -> Option<Policy>;
-        let readers: [Reader; 5] = [
+        let readers: [Reader; 6] = [
             |fields| Fixed::read(fields).map(Self::Fixed),
             |fields| Some(Self::Schedule(Schedule::read(fields))),
             |fields| QueueBacklog::read(fields).map(Self::QueueBacklog),
             |fields| TargetTracking::read(fields).map(Self::TargetTracking),
             |fields| Step::read(fields).map(Self::Step),
+            |fields| Some(Self::Economic(Economic::read(fields))),
         ];
         let words: Vec<(&str, Reader)> = Self::KINDS.into_iter().zip(readers).collect();
         let Some(read) = fields.required_word("kind", &words) else {
@@ -183,6 +196,7 @@ impl Policy {
             Self::QueueBacklog(_) => "queue_backlog",
             Self::TargetTracking(_) => "target_tracking",
             Self::Step(_) => "step",
+            Self::Economic(_) => "economic",
         }
     }
 
@@ -201,6 +215,7 @@ impl Policy {
             Self::QueueBacklog(rule) => rule.demands(),
             Self::TargetTracking(rule) => rule.demands(),
             Self::Step(rule) => rule.demands(),
+            Self::Economic(rule) => rule.demands(),
         }
     }
 
@@ -209,9 +224,11 @@ impl Policy {
     pub fn boundary_after(&self, now: Timestamp) -> Option<Timestamp> {
         match self {
             Self::Schedule(rule) => rule.boundaries_after(now),
-            Self::Fixed(_) | Self::QueueBacklog(_) | Self::TargetTracking(_) | Self::Step(_) => {
-                None
-            }
+            Self::Fixed(_)
+            | Self::QueueBacklog(_)
+            | Self::TargetTracking(_)
+            | Self::Step(_)
+            | Self::Economic(_) => None,
         }
     }
 
@@ -222,13 +239,14 @@ impl Policy {
             Self::QueueBacklog(rule) => rule.opinion(view),
             Self::TargetTracking(rule) => rule.opinion(view),
             Self::Step(rule) => rule.opinion(view),
+            Self::Economic(rule) => rule.opinion(view),
         }
     }
 }
 
 /// What a rule asks for, and the sentence that explains it.
-#[derive(Clone, Debug, PartialEq)]
-struct Opinion {
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Opinion {
     wish: Wish,
     why: String,
 }
@@ -270,6 +288,8 @@ pub enum Needs {
     Proportional,
     /// A number that goes up and down.
     Level,
+    /// A count that only rises.
+    Counter,
 }
 
 impl Needs {
@@ -290,7 +310,10 @@ impl Needs {
                  of it"
                     .to_owned(),
             ),
-            Self::Total | Self::Proportional | Self::Level => None,
+            Self::Counter if kind != SignalKind::Counter => Some(format!(
+                "is a {kind} and not a counter: arrivals are learnt from how it rises"
+            )),
+            Self::Total | Self::Proportional | Self::Level | Self::Counter => None,
         }
     }
 }

@@ -43,7 +43,8 @@ pub(super) fn kind_fault(
         | Policy::Schedule(_)
         | Policy::QueueBacklog(_)
         | Policy::TargetTracking(_)
-        | Policy::Step(_) => None,
+        | Policy::Step(_)
+        | Policy::Economic(_) => None,
     }
 }
 
@@ -90,7 +91,7 @@ fn named_sizes(policy: &Policy) -> Vec<(String, u32, bool)> {
                 Change::By(_) | Change::Percent { .. } => None,
             })
             .collect(),
-        Policy::QueueBacklog(_) | Policy::TargetTracking(_) => Vec::new(),
+        Policy::QueueBacklog(_) | Policy::TargetTracking(_) | Policy::Economic(_) => Vec::new(),
     }
 }
 
@@ -237,7 +238,7 @@ fn starts_from_zero(policy: &Policy, signals: &[SignalSpec]) -> bool {
         Policy::Schedule(Schedule {
             windows, otherwise, ..
         }) => *otherwise > 0 || windows.iter().any(|window| window.instances > 0),
-        Policy::QueueBacklog(_) => true,
+        Policy::QueueBacklog(_) | Policy::Economic(_) => true,
         Policy::TargetTracking(rule) => !rule.to_zero,
         Policy::Step(rule) => {
             let kind = signals
