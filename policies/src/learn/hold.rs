@@ -96,7 +96,7 @@ impl Holds {
     /// worth holding; `None` while too few gaps were seen.
     pub fn hold_secs(&self, instance: u32, shortage: Shortage) -> Option<f64> {
         let index = index_of(instance);
-        let around = if instance > SINGLE_LEVELS { 1 } else { 0 };
+        let around = usize::from(instance > SINGLE_LEVELS);
         let pooled = self
             .levels
             .get(index.saturating_sub(around)..(index + around + 1).min(self.levels.len()))?;
@@ -167,7 +167,7 @@ fn cheapest_hold(gaps: &[f64; CLASSES], total: f64, missing: f64) -> f64 {
         if *count <= 0.0 {
             continue;
         }
-        let edge = GAP_SECS_MIN * libm::exp2((float(class) + 1.0) / 2.0);
+        let edge = GAP_SECS_MIN * libm::exp2(f64::midpoint(float(class), 1.0));
         ended_secs += count * edge * 0.84;
         ended += count;
         let cost = (ended_secs + (total - ended) * (edge + missing)) / total;

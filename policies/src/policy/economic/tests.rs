@@ -234,7 +234,7 @@ fn a_rate_that_lies_tenfold_costs_a_bounded_reserve() {
 
 #[test]
 fn a_promise_that_is_kept_makes_waiting_cheaper_and_a_broken_one_dearer() {
-    let promise = Worth::P95(Duration::from_secs(60));
+    let promise = Worth::P95(Duration::from_mins(1));
     let mut kept = Stage::new(promise);
     kept.steady(2);
     let mut broken = Stage::new(promise);
