@@ -558,12 +558,12 @@ fn contradictions_are_told_with_what_to_change() {
         # two changes in a step
         fleets.toml:11: fleet.web.policy[0].step[0].exact: a step has one of `change`, `percent` and `exact`; remove the others
         # no such kind
-        fleets.toml:9: fleet.web.policy[0].kind: "queue-backlog" is not one of "fixed", "schedule", "queue_backlog", "target_tracking" or "step"; did you mean `queue_backlog`?
+        fleets.toml:9: fleet.web.policy[0].kind: "queue-backlog" is not one of "fixed", "schedule", "queue_backlog", "target_tracking", "step" or "economic"; did you mean `queue_backlog`?
         # policies in two places
         fleets.toml:3: fleet.web.policy_file: the fleet has [[policy]] tables of its own too; keep one of the two
         # no such preset
         fleets.toml:3: fleet.web.policy_file: the fleet has [[policy]] tables of its own too; keep one of the two
-        fleets.toml:3: fleet.web.policy_file: there is no built-in policy `fixd`; there are fixed, schedule, queue-backlog, target-tracking, step
+        fleets.toml:3: fleet.web.policy_file: there is no built-in policy `fixd`; there are fixed, schedule, queue-backlog, target-tracking, step, economic
         # no such policy file
         fleets.toml:3: fleet.web.policy_file: the fleet has [[policy]] tables of its own too; keep one of the two
         fleets.toml:3: fleet.web.policy_file: cannot read none.toml: No such file or directory (os error 2)

@@ -5,6 +5,7 @@
 //! down and carries it out.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use crate::audit::audit_looked;
 use crate::drain;
@@ -15,7 +16,8 @@ use crate::model::{
     Proposal, Reason, Wish, Work,
 };
 use crate::placement::{self, Choice, Held, Lot, Wanted};
-use crate::policy::{Life, NamedPolicy, Since, View, combine};
+use crate::policy::economic::{self, State};
+use crate::policy::{Life, NamedPolicy, Policy, Since, View, combine};
 use crate::quote::priced;
 use crate::signal::{Completeness, Readings};
 use crate::spec::FleetSpec;
@@ -116,8 +118,91 @@ fn propose(spec: &FleetSpec, memory: &Memory, fleet: &Fleet, seen: &Observation)
     let view = view(spec, memory, fleet, (&readings, &[]), seen.now);
     spec.policies
         .iter()
-        .map(|policy| policy.propose(&view, memory.recalls.get(&policy.name)))
+        .map(|policy| {
+            let state = memory.economics.get(&policy.name);
+            match state.and_then(|state| state.said_at(seen.now)) {
+                Some(said) => policy.proposal(&view, said.clone()),
+                None => policy.propose(&view, memory.recalls.get(&policy.name)),
+            }
+        })
         .collect()
+}
+
+/// Lets the economic policies learn from a complete listing, and make up their
+/// minds; `came_up` are the launches of those that are ready for the first time.
+pub(crate) fn economize(
+    spec: &FleetSpec,
+    memory: &mut Memory,
+    seen: &Observation,
+    listing: &Listing,
+    came_up: Vec<Timestamp>,
+) {
+    let mut before = std::mem::take(&mut memory.economics);
+    let is_economic = |named: &NamedPolicy| matches!(named.policy, Policy::Economic(_));
+    if !spec.policies.iter().any(is_economic) {
+        return;
+    }
+    let readings = seen.readings.checked(&spec.signals, seen.now);
+    let fleet = Fleet::sort(spec, memory, seen.now, listing);
+    let view = view(spec, memory, &fleet, (&readings, &[]), seen.now);
+    let facts = facts(spec, memory, &fleet, seen.now, came_up);
+    let mut economics = BTreeMap::new();
+    for named in &spec.policies {
+        let Policy::Economic(rule) = &named.policy else {
+            continue;
+        };
+        let state = before.remove(&named.name).filter(State::is_current);
+        let mut state = state.unwrap_or_else(|| State::new(rule));
+        rule.decide(&mut state, &view, &facts);
+        economics.insert(named.name.clone(), state);
+    }
+    memory.economics = economics;
+}
+
+/// What an economic policy must know of the fleet beyond its view.
+fn facts(
+    spec: &FleetSpec,
+    memory: &Memory,
+    fleet: &Fleet<'_>,
+    now: Timestamp,
+    came_up: Vec<Timestamp>,
+) -> economic::Fleet {
+    let offering = placement::first_of(spec);
+    let booting = fleet
+        .serving
+        .iter()
+        .filter(|one| one.phase != Phase::Ready)
+        .map(|one| now.since(one.launched_at));
+    let unlisted = memory.launches.values().flat_map(|launch| {
+        let count = usize::try_from(launch.unlisted()).unwrap_or(0);
+        std::iter::repeat_n(now.since(launch.at), count)
+    });
+    let ready = || fleet.serving.iter().filter(|one| one.phase == Phase::Ready);
+    let silent = ready().any(|one| one.work == Work::Unknown);
+    let idle = count(ready().filter(|one| one.work == Work::Idle));
+    let billing = offering.billing;
+    let coarse = billing.increment > Duration::from_mins(1);
+    let mut paid_left: Vec<(bool, Duration)> = fleet
+        .serving
+        .iter()
+        .filter(|one| coarse && one.work != Work::Busy)
+        .map(|one| {
+            let left = placement::paid_left_micros(billing, one.launched_at, now);
+            (one.phase != Phase::Ready, Duration::from_micros(left))
+        })
+        .collect();
+    paid_left.sort();
+    economic::Fleet {
+        interval: spec.interval,
+        price: offering.price,
+        billing,
+        waiting: spec.objective.usd_per_job_hour_waiting,
+        max: spec.limits.max,
+        booting: booting.chain(unlisted).collect(),
+        idle: (!silent).then_some(idle),
+        paid_left: paid_left.into_iter().map(|(_, left)| left).collect(),
+        came_up,
+    }
 }
 
 /// Lets the policies that remember take their notes of a complete listing.

@@ -14,6 +14,7 @@ mod failover;
 pub mod fields;
 pub mod governor;
 pub mod knobs;
+pub mod learn;
 pub mod ledger;
 pub mod memory;
 pub mod memory_store;

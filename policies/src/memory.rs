@@ -12,12 +12,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::decide;
 use crate::ledger::{Ledger, Span};
 use crate::model::{
     Action, Decision, Epoch, FleetError, Instance, InstanceId, LaunchToken, Listing, Notice,
     Observation, Outcome, Phase, Work, is_default,
 };
-use crate::policy::{Recall, Since};
+use crate::policy::{Recall, Since, economic};
 use crate::ports::Record;
 use crate::spec::{FleetSpec, Limits, OnRebalance, Strays};
 use crate::standing::Standing;
@@ -93,6 +94,13 @@ pub struct Memory {
     /// What the last decision was to bring the fleet to, if a policy remembers.
     #[serde(default, skip_serializing_if = "is_default")]
     pub target: Option<u32>,
+    /// What economic policies have learnt, by their names.
+    #[serde(
+        default,
+        skip_serializing_if = "is_default",
+        deserialize_with = "economic::lenient"
+    )]
+    pub economics: BTreeMap<String, economic::State>,
 }
 
 /// An instance that another store launched after this one first looked.
@@ -264,6 +272,7 @@ impl Memory {
         self.corroborate(limits, listing);
         self.heed_notices(spec, seen.now, listing);
         self.hold_against_offerings(seen.now, listing);
+        let came_up = self.came_up(listing);
         self.confirm_launches(limits, seen.now, listing);
         self.judge_boots(limits, seen.now, listing);
         self.adopt_fenced(seen.now, listing);
@@ -278,7 +287,8 @@ impl Memory {
             (instance, failed)
         });
         self.ledger.charge(spec, &seen.prices, seen.now, alive);
-        crate::decide::consider(spec, self, seen, listing);
+        decide::consider(spec, self, seen, listing);
+        decide::economize(spec, self, seen, listing, came_up);
     }
 
     /// Takes in what was decided: launches count from now on, whatever the
@@ -496,6 +506,18 @@ impl Memory {
             standing.learn(at, asked, granted);
             self.standings.insert(offering.to_owned(), standing);
         }
+    }
+
+    /// When those were launched that are ready for the first time. Asked before
+    /// anything is learnt from `listing`.
+    fn came_up(&self, listing: &Listing) -> Vec<Timestamp> {
+        let came_up = listing.instances.iter().filter(|instance| {
+            let launch = instance.token.as_ref();
+            let launch = launch.and_then(|token| self.launches.get(token));
+            let unseen = launch.is_some_and(|launch| !launch.seen.contains(&instance.id));
+            instance.phase == Phase::Ready && (unseen || self.unready.contains_key(&instance.id))
+        });
+        came_up.map(|instance| instance.launched_at).collect()
     }
 
     /// Whether the notice that `instance` has is acted on.

@@ -1,7 +1,7 @@
 //! The policy files that ship with windlass, by name.
 
 /// Every preset: its name and its text.
-pub const fn all() -> [(&'static str, &'static str); 5] {
+pub const fn all() -> [(&'static str, &'static str); 6] {
     [
         ("fixed", include_str!("../presets/fixed.toml")),
         ("schedule", include_str!("../presets/schedule.toml")),
@@ -14,6 +14,7 @@ pub const fn all() -> [(&'static str, &'static str); 5] {
             include_str!("../presets/target-tracking.toml"),
         ),
         ("step", include_str!("../presets/step.toml")),
+        ("economic", include_str!("../presets/economic.toml")),
     ]
 }
 

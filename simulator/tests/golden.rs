@@ -1,5 +1,6 @@
-//! What the built-in scenarios come to under the built-in policies, to the last
-//! digit. A rule that is new must be off there: these files change only when a
+//! What the built-in scenarios come to under the built-in policies that only
+//! look at the moment, to the last digit; what the economic one comes to changes
+//! with what it learns (`economic.rs`). A rule that is new must be off there: these files change only when a
 //! rule of the world is meant to. `UPDATE_EXPECT=1 cargo test --test golden`
 //! writes them anew; read the difference.
 
@@ -18,6 +19,7 @@ fn check(name: &str, golden: &ExpectFile) {
     let workload = scenario.build_workload(&trace).expect("it has jobs");
     let scores: Vec<Score> = presets::all()
         .iter()
+        .filter(|(policy, _)| *policy != "economic")
         .map(|(policy, text)| {
             let policies = policy_file::read(text).expect("built in");
             let spec = scenario.fleet_spec(policies.policies, policies.signals);

@@ -176,7 +176,7 @@ fn a_policy_file_needs_a_policy_and_nothing_else() {
         "cases = 3\n[[policy]]\nkind = \"target_tracking\"\nsignal = \"backlog\"\ntarget = 3",
     ));
     // Readings of a case are not judged while it is not known what is read.
-    expect![[r#"f:2: policy[0].kind: "fixd" is not one of "fixed", "schedule", "queue_backlog", "target_tracking" or "step"; did you mean `fixed`?"#]].assert_eq(&problems(
+    expect![[r#"f:2: policy[0].kind: "fixd" is not one of "fixed", "schedule", "queue_backlog", "target_tracking", "step" or "economic"; did you mean `fixed`?"#]].assert_eq(&problems(
         "[[policy]]\nkind = \"fixd\"\n[[case]]\nname = \"a\"\ninstances = 1\n\
          readings = { anything = 1 }\ntarget = 1",
     ));

@@ -6,6 +6,7 @@
 //! [`peers`] are those of other systems; they keep notes ([`recall`]).
 
 mod combine;
+pub mod economic;
 mod fixed;
 pub mod peers;
 mod queue_backlog;
@@ -27,6 +28,7 @@ use crate::signal::{Absence, Completeness, Readings, Sample, SignalKind};
 use crate::units::Timestamp;
 
 pub use combine::{Combined, combine};
+pub use economic::Economic;
 pub use fixed::Fixed;
 pub use peers::Peer;
 pub use queue_backlog::QueueBacklog;
@@ -34,6 +36,8 @@ pub use recall::{Life, Recall, Since};
 pub use schedule::{Schedule, Until, Window};
 pub use step::{Change, Rung, Step, Threshold};
 pub use target_tracking::TargetTracking;
+
+pub(crate) use rounding::up as round_up;
 
 /// The most instances any key may name: far above any fleet, far below what
 /// would overflow a price.
@@ -115,7 +119,12 @@ impl NamedPolicy {
     /// A rule that [remembers](Self::remembers) says what it came to when it
     /// was shown the cycle ([`Self::consider`]), from `recall`.
     pub fn propose(&self, view: &View<'_>, recall: Option<&Recall>) -> Proposal {
-        let Opinion { wish, why } = self.policy.opinion(view, recall);
+        self.proposal(view, self.policy.opinion(view, recall))
+    }
+
+    /// [`NamedPolicy::propose`] for a rule that has said its `opinion` already.
+    pub(crate) fn proposal(&self, view: &View<'_>, opinion: Opinion) -> Proposal {
+        let Opinion { wish, why } = opinion;
         let (wish, why) = match (wish, self.partial_signal(view)) {
             (Wish::Instances(count), Some(signal)) if count < view.current => (
                 Wish::Instances(view.current),
@@ -156,6 +165,8 @@ pub enum Policy {
     TargetTracking(TargetTracking),
     /// More or fewer when a signal crosses thresholds.
     Step(Step),
+    /// As many as are worth their price by the waiting they save.
+    Economic(Economic),
     /// What another system would do.
     Peer(Box<Peer>),
 }
@@ -163,22 +174,24 @@ pub enum Policy {
 impl Policy {
     /// The words for `kind` in TOML, in the order they are documented in;
     /// [`Peer::KINDS`] has those of the peers.
-    pub const KINDS: [&'static str; 5] = [
+    pub const KINDS: [&'static str; 6] = [
         "fixed",
         "schedule",
         "queue_backlog",
         "target_tracking",
         "step",
+        "economic",
     ];
 
     fn read(fields: &mut Fields<'_>) -> Option<Self> {
         type Reader = fn(&mut Fields<'_>) -> Option<Policy>;
-        let readers: [Reader; 5] = [
+        let readers: [Reader; 6] = [
             |fields| Fixed::read(fields).map(Self::Fixed),
             |fields| Some(Self::Schedule(Schedule::read(fields))),
             |fields| QueueBacklog::read(fields).map(Self::QueueBacklog),
             |fields| TargetTracking::read(fields).map(Self::TargetTracking),
             |fields| Step::read(fields).map(Self::Step),
+            |fields| Some(Self::Economic(Economic::read(fields))),
         ];
         if let Some(toml::Value::String(kind)) = fields.raw("kind") {
             if Peer::KINDS.contains(&kind.as_str()) {
@@ -215,6 +228,7 @@ impl Policy {
             Self::TargetTracking(_) => "target_tracking",
             Self::Step(_) => "step",
             Self::Peer(peer) => peer.kind(),
+            Self::Economic(_) => "economic",
         }
     }
 
@@ -234,6 +248,7 @@ impl Policy {
             Self::TargetTracking(rule) => rule.demands(),
             Self::Step(rule) => rule.demands(),
             Self::Peer(peer) => peer.demands(),
+            Self::Economic(rule) => rule.demands(),
         }
     }
 
@@ -246,6 +261,7 @@ impl Policy {
             | Self::QueueBacklog(_)
             | Self::TargetTracking(_)
             | Self::Step(_)
+            | Self::Economic(_)
             | Self::Peer(_) => None,
         }
     }
@@ -263,13 +279,14 @@ impl Policy {
                 .unwrap_or_else(|| {
                     Opinion::instances(view.current, "was not shown this cycle".to_owned())
                 }),
+            Self::Economic(rule) => rule.opinion(view),
         }
     }
 }
 
 /// What a rule asks for, and the sentence that explains it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Opinion {
+pub(crate) struct Opinion {
     wish: Wish,
     why: String,
 }

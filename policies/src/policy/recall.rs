@@ -75,7 +75,8 @@ impl NamedPolicy {
             | Policy::Schedule(_)
             | Policy::QueueBacklog(_)
             | Policy::TargetTracking(_)
-            | Policy::Step(_) => false,
+            | Policy::Step(_)
+            | Policy::Economic(_) => false,
         }
     }
 
@@ -87,7 +88,8 @@ impl NamedPolicy {
             | Policy::Schedule(_)
             | Policy::QueueBacklog(_)
             | Policy::TargetTracking(_)
-            | Policy::Step(_) => false,
+            | Policy::Step(_)
+            | Policy::Economic(_) => false,
         }
     }
 

@@ -11,7 +11,7 @@ const DUST_MAX: f64 = 1e-6;
 
 /// Rounded up: a started instance is needed whole. Zero for NaN and anything
 /// not above zero; the largest `u32` for anything beyond it.
-pub(super) fn up(number: f64) -> u32 {
+pub(crate) fn up(number: f64) -> u32 {
     if number.is_nan() || number <= 0.0 {
         return 0;
     }

@@ -44,6 +44,7 @@ pub(super) fn kind_fault(
         | Policy::QueueBacklog(_)
         | Policy::TargetTracking(_)
         | Policy::Step(_)
+        | Policy::Economic(_)
         | Policy::Peer(_) => None,
     }
 }
@@ -91,7 +92,10 @@ fn named_sizes(policy: &Policy) -> Vec<(String, u32, bool)> {
                 Change::By(_) | Change::Percent { .. } => None,
             })
             .collect(),
-        Policy::QueueBacklog(_) | Policy::TargetTracking(_) | Policy::Peer(_) => Vec::new(),
+        Policy::QueueBacklog(_)
+        | Policy::TargetTracking(_)
+        | Policy::Economic(_)
+        | Policy::Peer(_) => Vec::new(),
     }
 }
 
@@ -220,7 +224,9 @@ fn empty_for_good(spec: &FleetSpec) -> Option<String> {
     let measured = |policy: &Policy| match policy {
         Policy::TargetTracking(_) | Policy::Step(_) => true,
         Policy::Peer(_) => !starts_from_zero(policy, &spec.signals),
-        Policy::Fixed(_) | Policy::Schedule(_) | Policy::QueueBacklog(_) => false,
+        Policy::Fixed(_) | Policy::Schedule(_) | Policy::QueueBacklog(_) | Policy::Economic(_) => {
+            false
+        }
     };
     let stuck = spec.limits.min == 0
         && spec.policies.iter().any(|named| measured(&named.policy))
@@ -251,7 +257,7 @@ fn starts_from_zero(policy: &Policy, signals: &[SignalSpec]) -> bool {
         Policy::Schedule(Schedule {
             windows, otherwise, ..
         }) => *otherwise > 0 || windows.iter().any(|window| window.instances > 0),
-        Policy::QueueBacklog(_) => true,
+        Policy::QueueBacklog(_) | Policy::Economic(_) => true,
         Policy::Peer(peer) => peer.starts_from_zero(seen),
         Policy::TargetTracking(rule) => !rule.to_zero,
         Policy::Step(rule) => {

@@ -342,8 +342,8 @@ fn policies_say_what_is_wrong_with_them() {
         target = 0
         "#,
         &expect![[r#"
-            f:4: fleet.photos.policy[0].kind: missing; write one of "fixed", "schedule", "queue_backlog", "target_tracking" or "step"
-            f:6: fleet.photos.policy[1].kind: "target_traking" is not one of "fixed", "schedule", "queue_backlog", "target_tracking" or "step"; did you mean `target_tracking`?
+            f:4: fleet.photos.policy[0].kind: missing; write one of "fixed", "schedule", "queue_backlog", "target_tracking", "step" or "economic"
+            f:6: fleet.photos.policy[1].kind: "target_traking" is not one of "fixed", "schedule", "queue_backlog", "target_tracking", "step" or "economic"; did you mean `target_tracking`?
             f:11: fleet.photos.policy[2].name: "two words" is no name; write 1 to 40 letters, digits, `_` and `-`
             f:12: fleet.photos.policy[2].instance: unknown key; did you mean `instances`?
             f:20: fleet.photos.policy[4].instances: 100001 is out of bounds; write 0 to 100000

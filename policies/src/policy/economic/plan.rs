@@ -1,0 +1,469 @@
+//! The decision: one inequality for launches, reserves and releases.
+
+use std::fmt::Write as _;
+
+use super::super::rounding::{self, text};
+use super::outlook::{Outlook, Premises};
+use super::state::{Fleet, Jobs, State, jobs_at_least};
+use super::{Economic, Worth};
+use crate::learn::{Level, Shortage, secs};
+use crate::model::Wish;
+use crate::policy::{Opinion, View};
+use crate::signal::Absence;
+use crate::units::MicroUsdPerHour;
+
+/// Fewer would do for this long before any is let go, in seconds: a single odd
+/// sample is no lull.
+const LEAN_SECS: f64 = 20.0;
+
+/// The share of the measured error that is planned with.
+const ERROR_SHARE: f64 = 0.7;
+
+/// Errors grow with the square root of the lead, up to twice what they are for
+/// a boot.
+const ERROR_GROWTH_MAX: f64 = 4.0;
+
+/// Waiting is worth at most this many instance-seconds a second.
+const KAPPA_MAX: f64 = 1e6;
+
+/// What the launch of one instance more comes to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Verdict {
+    /// What it is worth when it comes up, in prices.
+    at_first: f64,
+    /// What it has saved when it has paid best, in instance-seconds.
+    saved: f64,
+    /// What it was billed by then, in instance-seconds.
+    billed: f64,
+}
+
+impl Verdict {
+    fn is_worth_it(self) -> bool {
+        self.at_first >= 1.0 && self.saved >= self.billed
+    }
+}
+
+/// Everything one decision looks at.
+struct Plan<'a> {
+    state: &'a State,
+    view: &'a View<'a>,
+    fleet: &'a Fleet,
+    outlook: Outlook,
+    level: Option<Level>,
+    jobs: Jobs,
+    boot: f64,
+    kappa: f64,
+    /// Dollars per instance-second.
+    price: f64,
+    /// Jobs in the system by now, by the sample and what has happened since.
+    jobs_now: f64,
+}
+
+impl Economic {
+    /// Learns from a cycle, and says what it asks for.
+    pub(crate) fn decide(&self, state: &mut State, view: &View<'_>, fleet: &Fleet) -> Opinion {
+        state.learn(self, view, fleet);
+        let opinion = self.judge(state, view, fleet);
+        state.said = Some((view.now, opinion.clone()));
+        opinion
+    }
+
+    fn judge(&self, state: &mut State, view: &View<'_>, fleet: &Fleet) -> Opinion {
+        let Some(kappa) = self.kappa(state, fleet) else {
+            return Opinion {
+                wish: Wish::Abstain(Absence::NoData),
+                why: "nobody says what waiting is worth: set `preset`, `p95_wait` or \
+                      `usd_per_job_hour_waiting` here, or the latter in `[objective]`"
+                    .to_owned(),
+            };
+        };
+        let missing = self
+            .demands()
+            .into_iter()
+            .find_map(|demand| Some((demand.signal, view.sample(demand.signal).err()?)));
+        let Some(jobs) = jobs_at_least(self, view) else {
+            let (signal, absence) = missing.unwrap_or((&self.signal, Absence::NoData));
+            return Opinion::abstain(signal, absence);
+        };
+        let mut plan = Plan::new(state, view, fleet, jobs, kappa);
+        let grown = plan.grow();
+        if let Some((signal, absence)) = missing {
+            // What is known may be worth launches; nothing may be let go.
+            return match grown {
+                Some(Opinion { wish, why }) => Opinion {
+                    wish,
+                    why: format!("{why}; `{signal}` is absent ({absence})"),
+                },
+                None => Opinion::abstain(signal, absence),
+            };
+        }
+        let (opinion, lean) = match grown {
+            Some(opinion) => (opinion, false),
+            None => plan.keep_or_shrink(),
+        };
+        state.lean_since = match (lean, state.lean_since) {
+            (false, _) => None,
+            (true, since) => since.or(Some(view.now)),
+        };
+        opinion
+    }
+
+    /// What one job's waiting for one second is worth, in instance-seconds;
+    /// `None` if nobody says.
+    fn kappa(&self, state: &State, fleet: &Fleet) -> Option<f64> {
+        let waiting = match self.worth {
+            Worth::P95(_) => return Some(state.promise.kappa()),
+            Worth::Preset(preset) => return Some(preset.kappa()),
+            Worth::Usd(price) => price,
+            Worth::Objective => fleet.waiting,
+        };
+        let kappa = micro_usd(waiting) / micro_usd(fleet.price).max(1.0);
+        (kappa > 0.0).then_some(kappa.min(KAPPA_MAX))
+    }
+}
+
+impl<'a> Plan<'a> {
+    fn new(state: &'a State, view: &'a View<'a>, fleet: &'a Fleet, jobs: Jobs, kappa: f64) -> Self {
+        let boot = state.boots.planned();
+        let service = state.service.mean();
+        let dispersion = state.arrivals.dispersion();
+        let price = micro_usd(fleet.price).max(1.0);
+        let slots = f64::from(view.slots.max(1));
+        let ready = f64::from(view.ready);
+        let season = state.trusted_season();
+        let level = state.arrivals.level(season);
+        // Before arrivals were counted: what is in hand came at some rate.
+        let ratio = level.map_or(jobs.running / service, |level| level.ratio);
+        let rate_at = |ahead: f64| {
+            let at = view.now + std::time::Duration::from_secs_f64(ahead.max(0.0));
+            let season = level.and(season).and_then(|season| season.rate(at));
+            ratio * season.unwrap_or(1.0)
+        };
+        let behind = secs(view.now.since(jobs.at)).min(600.0);
+        let jobs_now = moved(jobs.all(), rate_at(0.0), service, ready * slots, behind);
+        let mut coming: Vec<f64> = fleet
+            .booting
+            .iter()
+            .map(|age| state.boots.remaining(secs(*age)))
+            .collect();
+        coming.sort_by(f64::total_cmp);
+        let premises = Premises {
+            jobs: jobs_now,
+            service,
+            dispersion,
+            slots,
+            ready,
+            coming: &coming,
+            boot,
+            interval: secs(fleet.interval),
+            kappa,
+            spike: state.spikes.next(view.now, boot + 120.0),
+        };
+        let counted = level.map_or(jobs.running, |level| level.count);
+        let chance = ERROR_SHARE * dispersion / (counted + 1.0);
+        let error = ERROR_SHARE * state.skill.error();
+        let outlook = Outlook::new(&premises, |ahead| {
+            let growth = ((ahead + 10.0) / (boot + 30.0)).min(ERROR_GROWTH_MAX);
+            (rate_at(ahead), libm::sqrt(chance.max(error * growth)))
+        });
+        Self {
+            state,
+            view,
+            fleet,
+            outlook,
+            level,
+            jobs,
+            boot,
+            kappa,
+            price: price / 3.6e9,
+            jobs_now,
+        }
+    }
+
+    /// What one instance more than `instances` comes to if launched now.
+    fn launch(&mut self, instances: u32) -> Verdict {
+        let lead = self.outlook.lead;
+        self.outlook.value(f64::from(instances), lead);
+        let at_first = self.outlook.at_first();
+        let mut saved = 0.0;
+        let mut best = Verdict {
+            at_first,
+            saved: 0.0,
+            billed: f64::INFINITY,
+        };
+        let mut net = f64::NEG_INFINITY;
+        for (step, worth) in self
+            .outlook
+            .steps
+            .iter()
+            .zip(&self.outlook.worth)
+            .skip(lead)
+        {
+            saved += worth * step.secs;
+            let billed = self.billed(step.ends);
+            if saved - billed > net {
+                net = saved - billed;
+                best.saved = saved;
+                best.billed = billed;
+            }
+        }
+        best
+    }
+
+    /// What an instance is billed for `age` seconds, in seconds.
+    fn billed(&self, age: f64) -> f64 {
+        let increment = secs(self.fleet.billing.increment).max(1e-3);
+        let charged = if increment <= 1.0 {
+            age
+        } else {
+            (age / increment).ceil() * increment
+        };
+        charged.max(secs(self.fleet.billing.minimum))
+    }
+
+    /// The launches that are worth it; `None` if none is.
+    fn grow(&mut self) -> Option<Opinion> {
+        let current = self.view.current;
+        let first = self.launch(current);
+        if !first.is_worth_it() || current >= self.fleet.max {
+            return None;
+        }
+        // Invariant: `sure` more are worth it, `over` more are not.
+        let (mut sure, mut over) = (1_u32, 2_u32);
+        let most = self.fleet.max - current;
+        let mut last = first;
+        let mut next;
+        loop {
+            if over > most {
+                over = most + 1;
+                next = None;
+                break;
+            }
+            let verdict = self.launch(current + over - 1);
+            if !verdict.is_worth_it() {
+                next = Some(verdict);
+                break;
+            }
+            (sure, last) = (over, verdict);
+            over = over.saturating_mul(2);
+        }
+        while over - sure > 1 {
+            let middle = u32::midpoint(sure, over);
+            let verdict = self.launch(current + middle - 1);
+            if verdict.is_worth_it() {
+                (sure, last) = (middle, verdict);
+            } else {
+                (over, next) = (middle, Some(verdict));
+            }
+        }
+        let why = self.why_launch(sure, last, next);
+        Some(Opinion::instances(current + sure, why))
+    }
+
+    /// Keeps what is worth keeping. Tells, too, whether fewer would do.
+    fn keep_or_shrink(&mut self) -> (Opinion, bool) {
+        let current = self.view.current;
+        let most = self.releasable();
+        let mut released = 0;
+        let mut kept = "it has a job";
+        while released < most {
+            match self.keep(current - released, released) {
+                Some(why) => {
+                    kept = why;
+                    break;
+                }
+                None => released += 1,
+            }
+        }
+        if released == 0 {
+            let why = self.why_hold(kept);
+            return (Opinion::instances(current, why), false);
+        }
+        let since = self.state.lean_since.unwrap_or(self.view.now);
+        let waited = secs(self.view.now.since(since));
+        let long_enough = waited >= LEAN_SECS || secs(self.fleet.interval) > LEAN_SECS;
+        if !long_enough {
+            let why = self.why_hold("it is to be seen whether the lull lasts");
+            return (Opinion::instances(current, why), true);
+        }
+        let why = self.why_release(released, kept);
+        (Opinion::instances(current - released, why), true)
+    }
+
+    /// How many may be let go without taking one from a job.
+    fn releasable(&self) -> u32 {
+        let slots = f64::from(self.view.slots.max(1));
+        let ready = f64::from(self.view.ready);
+        if self.jobs_now > ready * slots {
+            return 0;
+        }
+        let spare = rounding::down((ready * slots - self.jobs_now) / slots);
+        let idle = match self.fleet.idle {
+            Some(idle) if self.view.slots <= 1 => idle,
+            Some(idle) => idle.max(spare),
+            None => spare,
+        };
+        let booting = self.view.current.saturating_sub(self.view.ready);
+        idle.min(self.view.ready).saturating_add(booting)
+    }
+
+    /// Why the `instance`th instance is kept; `None` if it is not worth it.
+    fn keep(&mut self, instance: u32, released: u32) -> Option<&'static str> {
+        let left = self.paid_left(released);
+        if left > 0.0 {
+            return Some("it is paid for already");
+        }
+        self.outlook.value(f64::from(instance) - 1.0, 0);
+        let wanted = self.outlook.jobs_that_want(f64::from(instance));
+        let chances = self.outlook.chance_to_reach(wanted);
+        let relaunch = self.billed(self.boot);
+        let mut saved = 0.0;
+        let all = self.outlook.steps.iter().zip(&self.outlook.worth);
+        for (index, ((step, worth), chance)) in all.zip(&chances).enumerate() {
+            saved += worth * step.secs;
+            let billed = self.billed_more(step.ends);
+            if index > 0 && saved > billed {
+                return Some("the waiting it saves is worth its price");
+            }
+            if index > 0 && saved + relaunch * chance > billed {
+                return Some("it is likely to be needed again before a new one has paid");
+            }
+        }
+        let shortage = Shortage {
+            kappa: self.kappa,
+            slots: f64::from(self.view.slots.max(1)),
+            launch: relaunch,
+        };
+        let hold = self.state.holds.hold_secs(instance, shortage)?;
+        let away = self.state.holds.away_secs(instance, self.view.now)?;
+        (away < hold).then_some("demand for it has mostly come back by now")
+    }
+
+    /// For how many seconds the one that is let go after `released` others is
+    /// paid for beyond the next cycle.
+    fn paid_left(&self, released: u32) -> f64 {
+        let index = usize::try_from(released).unwrap_or(usize::MAX);
+        let left = self.fleet.paid_left.get(index).copied().map_or(0.0, secs);
+        let margin = 1.5 * secs(self.fleet.interval) + 15.0;
+        (left - margin).max(0.0)
+    }
+
+    /// What keeping it for `more` seconds is billed, in seconds.
+    fn billed_more(&self, more: f64) -> f64 {
+        let increment = secs(self.fleet.billing.increment).max(1e-3);
+        if increment <= 1.0 {
+            return more;
+        }
+        (more / increment).ceil() * increment
+    }
+
+    fn dollars(&self, instance_secs: f64) -> String {
+        let usd = instance_secs * self.price;
+        if usd >= 100.0 {
+            format!("${usd:.0}")
+        } else if usd >= 1.0 {
+            format!("${usd:.2}")
+        } else {
+            format!("${usd:.5}")
+        }
+    }
+
+    /// What is there, in one clause.
+    fn situation(&self) -> String {
+        let booting = self.view.current.saturating_sub(self.view.ready);
+        let mut clause = format!(
+            "{} waiting, {} running, {} of {} ready",
+            text(self.jobs.waiting),
+            text(self.jobs.running),
+            self.view.ready,
+            self.view.ready + booting,
+        );
+        if let Some(level) = self.level {
+            let rate = if self.state.trusted_season().is_some() {
+                format!(
+                    "{:.2} times the season over the last {:.0} s",
+                    level.ratio, level.window_secs
+                )
+            } else {
+                format!(
+                    "{} a second over the last {:.0} s",
+                    text((level.ratio * 1_000.0).round() / 1_000.0),
+                    level.window_secs
+                )
+            };
+            let _ = write!(clause, ", arrivals {rate}");
+        }
+        clause
+    }
+
+    fn why_launch(&self, count: u32, last: Verdict, next: Option<Verdict>) -> String {
+        let each = if count == 1 { "it" } else { "the last of them" };
+        let mut why = format!(
+            "launching {count}: {}; {each} saves {} of waiting for {}",
+            self.situation(),
+            self.dollars(last.saved),
+            self.dollars(last.billed),
+        );
+        if let Some(next) = next {
+            let _ = write!(why, "; one more {}", self.refusal(next));
+        }
+        why
+    }
+
+    /// Why one more is not launched.
+    fn refusal(&self, next: Verdict) -> String {
+        if next.saved >= next.billed {
+            let percent = 100.0 * next.at_first;
+            return format!("would be worth {percent:.0} % of its price when it came up");
+        }
+        format!(
+            "would save {} for {}",
+            self.dollars(next.saved),
+            self.dollars(next.billed)
+        )
+    }
+
+    fn why_hold(&mut self, kept: &str) -> String {
+        let next = self.launch(self.view.current);
+        let situation = self.situation();
+        let more = self.refusal(next);
+        if self.view.current == 0 {
+            return format!("holding 0: {situation}; one more {more}");
+        }
+        format!("holding: {situation}; one more {more}; the last stays because {kept}")
+    }
+
+    fn why_release(&self, count: u32, kept: &str) -> String {
+        let mut why = format!(
+            "releasing {count}: {}; none of them is worth its price",
+            self.situation()
+        );
+        if self.view.current > count {
+            let _ = write!(why, "; the next stays because {kept}");
+        }
+        why
+    }
+}
+
+/// Jobs in the system after `span` seconds with `slots` slots.
+fn moved(jobs: f64, rate: f64, service: f64, slots: f64, span: f64) -> f64 {
+    if span <= 0.0 {
+        return jobs;
+    }
+    if jobs > slots {
+        let after = jobs + rate * span - slots * span / service;
+        if after >= slots {
+            return after;
+        }
+    }
+    let stay = libm::exp(-span / service);
+    jobs.min(slots.max(0.0)).max(0.0) * stay + rate * service * (1.0 - stay)
+}
+
+/// Micro-dollars an hour, as a number; exact up to four billion dollars.
+fn micro_usd(price: MicroUsdPerHour) -> f64 {
+    let micros = price.get();
+    let high = u32::try_from(micros >> 32).unwrap_or(u32::MAX);
+    let low = u32::try_from(micros & u64::from(u32::MAX)).unwrap_or(0);
+    f64::from(high) * 4_294_967_296.0 + f64::from(low)
+}

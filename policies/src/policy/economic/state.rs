@@ -1,0 +1,257 @@
+//! What the policy remembers, and how it learns from a cycle.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::{Economic, Worth};
+use crate::learn::{
+    Arrivals, BootTimes, Holds, Promise, Rates, Season, ServiceTimes, Skill, Spikes, secs,
+};
+use crate::model::Billing;
+use crate::policy::Opinion;
+use crate::policy::View;
+use crate::units::{MicroUsdPerHour, Timestamp};
+
+/// What the policy must know of the fleet beyond a [`View`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fleet {
+    /// Time between two cycles.
+    pub interval: Duration,
+    /// What the next instance costs.
+    pub price: MicroUsdPerHour,
+    /// How it is charged.
+    pub billing: Billing,
+    /// What the fleet's objective says a job's waiting for an hour is worth.
+    pub waiting: MicroUsdPerHour,
+    /// The most instances.
+    pub max: u32,
+    /// How long ago each instance was launched that is not ready.
+    pub booting: Vec<Duration>,
+    /// Ready instances that say they have no job; `None` if they do not say.
+    pub idle: Option<u32>,
+    /// For how long those are paid already that would be let go, the next one
+    /// first; empty where that is charged by the minute or finer.
+    pub paid_left: Vec<Duration>,
+    /// When those were launched that are ready for the first time.
+    pub came_up: Vec<Timestamp>,
+}
+
+impl Fleet {
+    /// A fleet of which only `view` is known: a cycle a minute, instances at
+    /// $0.10 an hour, charged by the second, 60 s at least.
+    pub(crate) fn plain(view: &View<'_>) -> Self {
+        let booting = view.current.saturating_sub(view.ready);
+        let booting = usize::try_from(booting).unwrap_or(0);
+        Self {
+            interval: Duration::from_mins(1),
+            price: MicroUsdPerHour::new(100_000),
+            billing: Billing {
+                increment: Duration::from_secs(1),
+                minimum: Duration::from_mins(1),
+            },
+            waiting: MicroUsdPerHour::ZERO,
+            max: crate::policy::INSTANCES_MAX,
+            booting: vec![Duration::ZERO; booting],
+            idle: None,
+            paid_left: Vec::new(),
+            came_up: Vec::new(),
+        }
+    }
+}
+
+/// Jobs in the system at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Jobs {
+    pub(super) at: Timestamp,
+    pub(super) waiting: f64,
+    pub(super) running: f64,
+}
+
+impl Jobs {
+    pub(super) fn all(self) -> f64 {
+        self.waiting + self.running
+    }
+}
+
+/// What the policy remembers from cycle to cycle.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// Which layout this is; what has another one is forgotten.
+    pub(super) version: u32,
+    pub(super) arrivals: Arrivals,
+    pub(super) season: Season,
+    pub(super) spikes: Spikes,
+    pub(super) skill: Skill,
+    pub(super) service: ServiceTimes,
+    pub(super) boots: BootTimes,
+    pub(super) holds: Holds,
+    pub(super) promise: Promise,
+    /// Jobs as of the last sample that was learnt from.
+    pub(super) jobs: Option<Jobs>,
+    /// When it looked last.
+    pub(super) looked: Option<Timestamp>,
+    /// Since when fewer instances would do.
+    pub(super) lean_since: Option<Timestamp>,
+    /// What it said last, and when.
+    pub(super) said: Option<(Timestamp, Opinion)>,
+}
+
+impl State {
+    /// The layout of this version of windlass.
+    pub const VERSION: u32 = 1;
+
+    /// Nothing was seen yet.
+    pub fn new(rule: &Economic) -> Self {
+        Self {
+            version: Self::VERSION,
+            arrivals: Arrivals::default(),
+            season: Season::default(),
+            spikes: Spikes::default(),
+            skill: Skill::default(),
+            service: ServiceTimes::new(rule.service_guess.map(secs)),
+            boots: BootTimes::new(rule.boot_guess.map(secs)),
+            holds: Holds::default(),
+            promise: Promise::default(),
+            jobs: None,
+            looked: None,
+            lean_since: None,
+            said: None,
+        }
+    }
+
+    /// Whether this version of windlass can go on from it.
+    pub fn is_current(&self) -> bool {
+        self.version == Self::VERSION
+    }
+
+    /// What was said in the cycle of `now`.
+    pub(crate) fn said_at(&self, now: Timestamp) -> Option<&Opinion> {
+        let (at, opinion) = self.said.as_ref()?;
+        (*at == now).then_some(opinion)
+    }
+
+    /// The season, if it is known and has helped of late.
+    pub(super) fn trusted_season(&self) -> Option<&Season> {
+        (self.season.is_known() && self.skill.trusts_season()).then_some(&self.season)
+    }
+
+    /// Takes in the jobs and arrivals of a cycle, as far as they are there.
+    pub(super) fn learn(&mut self, rule: &Economic, view: &View<'_>, fleet: &Fleet) {
+        // Ready since some time between the last look and this one.
+        let looked = self.looked.replace(view.now).unwrap_or(view.now);
+        for launched in &fleet.came_up {
+            let least = secs(looked.since(*launched));
+            self.boots
+                .learn(f64::midpoint(least, secs(view.now.since(*launched))));
+        }
+        let Some(jobs) = jobs(rule, view) else {
+            return;
+        };
+        let Ok(sample) = view.sample(&rule.arrivals_signal) else {
+            return;
+        };
+        let trusted = self.season.is_known() && self.skill.trusts_season();
+        let season = trusted.then_some(&self.season);
+        let bin = self.arrivals.learn(sample, season);
+        if let (Some(bin), Some(before)) = (bin, self.jobs) {
+            let busy = f64::midpoint(before.running, jobs.running);
+            let finished = bin.count - (jobs.all() - before.all());
+            self.service.learn(bin.secs, busy, finished);
+        }
+        if bin.is_none() && self.jobs.is_some() {
+            return;
+        }
+        self.jobs = Some(jobs);
+        let boot = self.boots.planned();
+        let slots = f64::from(view.slots.max(1));
+        self.holds.learn(jobs.at, jobs.all() / slots, boot);
+        let Some(bin) = bin else {
+            return;
+        };
+        if let Worth::P95(limit) = rule.worth {
+            let wait = self.wait_of_next(jobs, view);
+            let burst = bin.count > bin.steady;
+            let helpless = burst || view.current >= fleet.max;
+            self.promise.learn(bin.count, wait > secs(limit), helpless);
+        }
+        self.spikes.learn(bin.at, bin.secs, bin.count - bin.steady);
+        let known = self.season.is_known();
+        self.season.learn(bin.at, bin.secs, bin.steady);
+        let mut switched = self.skill.learn(bin, self.arrivals.dispersion());
+        switched |= known != self.season.is_known();
+        if switched {
+            self.arrivals.rebase();
+        }
+        self.note_forecast(bin.at, boot);
+    }
+
+    /// For how many seconds a job that comes now waits, about: for as many as
+    /// wait already, and for the slots there are.
+    fn wait_of_next(&self, jobs: Jobs, view: &View<'_>) -> f64 {
+        let slots = f64::from(view.ready) * f64::from(view.slots.max(1));
+        if slots < 1.0 {
+            return self.boots.planned();
+        }
+        jobs.waiting * self.service.mean() / slots
+    }
+
+    /// Forecasts with and without the season what comes when a launch of now
+    /// is ready.
+    fn note_forecast(&mut self, at: Timestamp, boot: f64) {
+        let lead = Duration::from_secs_f64(boot.clamp(1.0, 3_600.0));
+        let middle = at + lead + Duration::from_secs(30);
+        let Some(flat) = self.arrivals.level(None) else {
+            return;
+        };
+        let season = self.season.is_known().then(|| {
+            let level = self.arrivals.level(Some(&self.season))?;
+            Some(level.ratio * self.season.rate(middle)?)
+        });
+        let rates = Rates {
+            season: season.flatten(),
+            flat: flat.ratio,
+        };
+        self.skill.forecast(at, lead, rates);
+    }
+}
+
+/// [`jobs`], or the waiting ones and as many as there are slots for if nobody
+/// says how many run.
+pub(super) fn jobs_at_least(rule: &Economic, view: &View<'_>) -> Option<Jobs> {
+    jobs(rule, view).or_else(|| {
+        let waiting = view.sample(&rule.signal).ok()?;
+        let slots = f64::from(view.ready) * f64::from(view.slots.max(1));
+        let running = if waiting.value > 0.0 { slots } else { 0.0 };
+        Some(Jobs {
+            at: waiting.at.min(view.now),
+            waiting: waiting.value,
+            running,
+        })
+    })
+}
+
+/// Reads what policies have learnt, and forgets what cannot be read: what
+/// another version of windlass has learnt is worth less than a start without.
+pub(crate) fn lenient<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<BTreeMap<String, State>, D::Error> {
+    let raw = BTreeMap::<String, serde_json::Value>::deserialize(from)?;
+    let read = raw.into_iter().filter_map(|(name, value)| {
+        let state: State = serde_json::from_value(value).ok()?;
+        state.is_current().then_some((name, state))
+    });
+    Ok(read.collect())
+}
+
+/// Jobs in the system by the readings; `None` if one is absent.
+pub(super) fn jobs(rule: &Economic, view: &View<'_>) -> Option<Jobs> {
+    let waiting = view.sample(&rule.signal).ok()?;
+    let running = view.sample(&rule.in_flight_signal).ok()?;
+    Some(Jobs {
+        at: running.at.min(view.now),
+        waiting: waiting.value,
+        running: running.value,
+    })
+}

@@ -1,0 +1,256 @@
+use expect_test::expect;
+
+use super::*;
+use crate::model::Wish;
+use crate::policy::testing::{absent, present};
+use crate::signal::{Reading, Readings};
+use crate::units::Timestamp;
+
+/// A fleet that is shown one cycle after another, ten seconds apart.
+struct Stage {
+    rule: Economic,
+    state: State,
+    now: Timestamp,
+    arrived: f64,
+    ready: u32,
+    current: u32,
+    max: u32,
+}
+
+impl Stage {
+    fn new(worth: Worth) -> Self {
+        let rule = Economic {
+            worth,
+            ..Economic::default()
+        };
+        Self {
+            state: State::new(&rule),
+            rule,
+            now: Timestamp::from_secs(1_750_000_000),
+            arrived: 1e6,
+            ready: 10,
+            current: 10,
+            max: 5_000,
+        }
+    }
+
+    fn shown(&mut self, readings: &Readings) -> Opinion {
+        let view = View {
+            now: self.now,
+            readings,
+            current: self.current,
+            ready: self.ready,
+            slots: 1,
+            desired: self.current,
+            lives: &[],
+        };
+        let fleet = Fleet {
+            interval: Duration::from_secs(10),
+            max: self.max,
+            ..Fleet::plain(&view)
+        };
+        self.rule.decide(&mut self.state, &view, &fleet)
+    }
+
+    /// One more cycle, in which `came` jobs have come.
+    fn cycle(&mut self, came: f64, waiting: f64, running: f64) -> Opinion {
+        self.now = self.now + Duration::from_secs(10);
+        self.arrived += came;
+        let numbers = [
+            ("backlog", waiting),
+            ("in_flight", running),
+            ("arrivals", self.arrived),
+        ];
+        let mut readings = Readings::new();
+        for (name, value) in numbers {
+            readings.insert(name, Reading::complete(value, self.now));
+        }
+        self.shown(&readings)
+    }
+
+    /// Hours in which ten instances have eight jobs of 20 s at a time.
+    fn steady(&mut self, hours: u32) {
+        for round in 0..360 * hours {
+            let came = if round % 2 == 0 { 3.0 } else { 5.0 };
+            self.cycle(came, 0.0, 8.0);
+        }
+    }
+}
+
+fn wish(opinion: &Opinion) -> Option<u32> {
+    match opinion.wish {
+        Wish::Instances(count) => Some(count),
+        Wish::Abstain(_) => None,
+    }
+}
+
+fn balanced() -> Stage {
+    Stage::new(Worth::Preset(Preset::Balanced))
+}
+
+#[test]
+fn decisions_say_what_was_seen_what_bound_and_what_one_more_is_worth() {
+    let mut stage = balanced();
+    stage.steady(2);
+    let mut said = String::new();
+    for (came, waiting, running) in [(4.0, 0.0, 8.0), (60.0, 50.0, 10.0), (4.0, 0.0, 2.0)] {
+        said.push_str(&stage.cycle(came, waiting, running).why);
+        said.push('\n');
+    }
+    for _ in 0..60 {
+        stage.cycle(0.0, 0.0, 0.0);
+    }
+    said.push_str(&stage.cycle(0.0, 0.0, 0.0).why);
+    expect![[r#"
+        holding: 0 waiting, 8 running, 10 of 10 ready, arrivals 0.4 a second over the last 7200 s; one more would save $0.00026 for $0.00384; the last stays because the waiting it saves is worth its price
+        launching 11: 50 waiting, 10 running, 10 of 10 ready, arrivals 0.485 a second over the last 190 s; the last of them saves $0.00599 of waiting for $0.00572; one more would save $0.00457 for $0.00518
+        launching 3: 0 waiting, 2 running, 10 of 10 ready, arrivals 0.489 a second over the last 180 s; the last of them saves $0.02565 of waiting for $0.02322; one more would save $0.00023 for $0.00384
+        releasing 10: 0 waiting, 0 running, 10 of 10 ready, arrivals 0 a second over the last 470 s; none of them is worth its price"#]].assert_eq(&said);
+}
+
+#[test]
+fn the_dearer_waiting_is_the_more_are_wished_for() {
+    let wished = [
+        Preset::Bulk,
+        Preset::Batch,
+        Preset::Balanced,
+        Preset::Interactive,
+    ]
+    .map(|preset| {
+        let mut stage = Stage::new(Worth::Preset(preset));
+        stage.steady(2);
+        wish(&stage.cycle(204.0, 200.0, 10.0)).expect("all readings are there")
+    });
+    assert!(wished.is_sorted(), "{wished:?}");
+    assert!(wished[3] > 2 * wished[1], "{wished:?}");
+}
+
+#[test]
+fn service_and_boot_times_are_learnt() {
+    let mut stage = balanced();
+    stage.steady(3);
+    let service = stage.state.service.mean();
+    assert!((service - 20.0).abs() < 1.0, "{service}");
+}
+
+#[test]
+fn what_was_learnt_survives_being_written_down() {
+    let mut stage = balanced();
+    stage.steady(30);
+    let text = serde_json::to_string(&stage.state).expect("plain data");
+    assert!(text.len() < 24_000, "{} bytes", text.len());
+    let read: State = serde_json::from_str(&text).expect("what was written");
+    assert_eq!(read, stage.state);
+    let mut other = Stage {
+        rule: stage.rule.clone(),
+        state: read,
+        ..stage
+    };
+    stage.state = other.state.clone();
+    for round in 0..50_u32 {
+        let waiting = f64::from(round % 7);
+        let said = stage.cycle(4.0, waiting, 8.0);
+        assert_eq!(said, other.cycle(4.0, waiting, 8.0));
+    }
+}
+
+#[test]
+fn another_layout_is_forgotten() {
+    let mut stage = balanced();
+    stage.steady(1);
+    let mut json = serde_json::to_value(&stage.state).expect("plain data");
+    json["version"] = 0.into();
+    let all = serde_json::json!({ "old": json, "broken": { "version": 1 } });
+    let read = lenient(all).expect("nothing of it is fatal");
+    assert!(read.is_empty(), "{read:?}");
+}
+
+#[test]
+fn absent_readings_may_launch_and_never_let_go() {
+    let mut stage = balanced();
+    stage.steady(1);
+    for missing in ["backlog", "in_flight", "arrivals"] {
+        for (backlog, grows) in [(0.0, false), (500.0, missing != "backlog")] {
+            let mut readings = Readings::new();
+            let all = [
+                present("backlog", backlog),
+                present("in_flight", 0.0),
+                present("arrivals", 0.0),
+            ];
+            for (name, reading) in all {
+                let absent = absent(name).1;
+                let reading = if name == missing { absent } else { reading };
+                readings.insert(name, reading);
+            }
+            let opinion = stage.shown(&readings);
+            let grown = wish(&opinion).is_some_and(|count| count > stage.current);
+            assert_eq!(grown, grows, "{missing} {backlog}: {opinion:?}");
+            assert!(grown || wish(&opinion).is_none(), "{missing}: {opinion:?}");
+        }
+    }
+}
+
+#[test]
+fn a_dump_is_worked_off_and_not_extrapolated() {
+    let mut stage = balanced();
+    stage.max = 1_000_000;
+    stage.steady(2);
+    let opinion = stage.cycle(100_000.0, 100_000.0, 10.0);
+    let wished = wish(&opinion).expect("all readings are there");
+    // Jobs of 20 s, a boot of 2 min: some 70 s of work for each instance.
+    assert!((20_000..50_000).contains(&wished), "{wished}");
+    // It is gone, and nothing of it is left in the forecast.
+    for _ in 0..40 {
+        stage.cycle(4.0, 0.0, 8.0);
+    }
+    let after = wish(&stage.cycle(4.0, 0.0, 8.0)).expect("all readings are there");
+    assert!(after <= 12, "{after}");
+}
+
+#[test]
+fn a_counter_that_begins_anew_or_lies_is_bounded() {
+    for lie in [0.0, 1e7, 5.0] {
+        let mut stage = balanced();
+        stage.steady(2);
+        stage.arrived = lie;
+        let opinion = stage.cycle(0.0, 0.0, 8.0);
+        let wished = wish(&opinion).expect("all readings are there");
+        assert!((8..=14).contains(&wished), "{lie}: {opinion:?}");
+    }
+}
+
+#[test]
+fn a_rate_that_lies_tenfold_costs_a_bounded_reserve() {
+    let mut stage = balanced();
+    stage.steady(2);
+    // The counter says ten times what comes; jobs in the system stay as they are.
+    let mut most = 0;
+    for _ in 0..2_000 {
+        let opinion = stage.cycle(40.0, 0.0, 8.0);
+        most = most.max(wish(&opinion).expect("all readings are there"));
+    }
+    assert!(most <= 200, "{most}");
+    let last = wish(&stage.cycle(40.0, 0.0, 8.0)).expect("all readings are there");
+    assert!(last <= 40, "{last}: service {}", stage.state.service.mean());
+}
+
+#[test]
+fn a_promise_that_is_kept_makes_waiting_cheaper_and_a_broken_one_dearer() {
+    let promise = Worth::P95(Duration::from_mins(1));
+    let mut kept = Stage::new(promise);
+    kept.steady(2);
+    let mut broken = Stage::new(promise);
+    for _ in 0..720 {
+        broken.cycle(4.0, 200.0, 10.0);
+    }
+    assert!(kept.state.promise.kappa() < 0.5);
+    assert!(broken.state.promise.kappa() > 100.0);
+}
+
+#[test]
+fn without_a_worth_it_abstains_and_says_what_to_set() {
+    let mut stage = Stage::new(Worth::Objective);
+    let opinion = stage.cycle(4.0, 10.0, 8.0);
+    assert_eq!(wish(&opinion), None);
+    assert!(opinion.why.contains("preset"), "{}", opinion.why);
+}
