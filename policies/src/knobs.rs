@@ -19,6 +19,8 @@ pub struct Knob {
     /// The keys in the table of the policy; `step.*.above` is the key `above`
     /// of each of the tables `step`.
     pub keys: &'static [&'static str],
+    /// Keys that say the same in another way, which it does away with.
+    instead_of: &'static [&'static str],
     /// How far it turns.
     pub reach: Reach,
 }
@@ -64,6 +66,7 @@ const fn knob(key: &'static str, keys: &'static [&'static str], reach: Reach) ->
     Knob {
         name: key,
         keys,
+        instead_of: &[],
         reach,
     }
 }
@@ -123,14 +126,17 @@ const PATIENCE: Reach = Reach::Seconds { from: 1, to: 7_200 };
 /// A target whose unit is the signal's.
 const TARGET: Knob = TARGET_TRACKING[0];
 
-const ECONOMIC: &[Knob] = &[knob(
-    "usd_per_job_hour_waiting",
-    &["usd_per_job_hour_waiting"],
-    Reach::Number {
-        from: 0.001,
-        to: 1_000.0,
-    },
-)];
+const ECONOMIC: &[Knob] = &[Knob {
+    instead_of: &["preset", "p95_wait"],
+    ..knob(
+        "usd_per_job_hour_waiting",
+        &["usd_per_job_hour_waiting"],
+        Reach::Number {
+            from: 0.001,
+            to: 1_000.0,
+        },
+    )
+}];
 
 const ASG_TARGET_TRACKING: &[Knob] = &[TARGET, knob("warmup", &["warmup"], PATIENCE)];
 
@@ -415,6 +421,9 @@ impl Dial {
             return;
         };
         let reach = self.knob.reach;
+        for key in self.knob.instead_of {
+            policy.remove(*key);
+        }
         for key in self.knob.keys {
             at(policy, key, &mut |slot| {
                 if let Some(new) = reach.put(slot.as_ref(), value) {
@@ -519,7 +528,7 @@ mod tests {
 
     #[test]
     fn every_knob_turns_from_end_to_end() {
-        for (name, text) in presets::all() {
+        for (name, text) in presets::all().iter().chain(presets::peers()) {
             let tunable = Tunable::read(text).expect(name);
             let as_it_is = tunable.turned(&[], MAX).expect(name).0;
             assert_eq!(
