@@ -212,6 +212,7 @@ impl Controlled {
                 | Policy::QueueBacklog(_)
                 | Policy::TargetTracking(_)
                 | Policy::Step(_)
+                | Policy::Economic(_)
                 | Policy::Peer(_) => None,
             });
         let lines = schedules.flat_map(|schedule| {
