@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::thread;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use windlass_policies::model::{FleetError, Outcome};
 
 use crate::cloud::Cloud;
@@ -90,7 +90,7 @@ fn ids(cloud: &Cloud) -> BTreeSet<String> {
 }
 
 #[track_caller]
-fn until_reporting(daemon: &mut Daemon, cloud: &Cloud, count: usize, busy: bool) {
+fn until_reporting(daemon: &Daemon, cloud: &Cloud, count: usize, busy: bool) {
     daemon.until(&format!("{count} workers"), LIMIT, || {
         let all = ids(cloud);
         let busy = if busy { all.clone() } else { BTreeSet::new() };
@@ -101,7 +101,7 @@ fn until_reporting(daemon: &mut Daemon, cloud: &Cloud, count: usize, busy: bool)
 }
 
 /// Born from nothing, worked, lost one to EC2, was fenced and freed again, ended.
-fn lives(daemon: &mut Daemon, cloud: &Cloud) {
+fn lives(daemon: &Daemon, cloud: &Cloud) {
     cloud.jobs_wait(3);
     until_reporting(daemon, cloud, 3, true);
 
@@ -144,7 +144,7 @@ fn lives(daemon: &mut Daemon, cloud: &Cloud) {
 fn lives_on_what_is_printed(cloud: &Cloud, types: &str) {
     let place = Place::new(&fleet(cloud, types, "worker"));
     allow_only(cloud, &printed(&place, cloud, &[]));
-    lives(&mut place.start(), cloud);
+    lives(&place.start(), cloud);
     nothing_was_denied(cloud);
     let mut expected = vec![
         "CreateTags",
@@ -189,7 +189,7 @@ fn silent_fleet_lives_on_what_is_printed() {
     let config = config.replace("\"tags\"", "\"none\"");
     let place = Place::new(&config.replace("deadline = \"1h\"", "deadline = \"0s\""));
     allow_only(cloud, &printed(&place, cloud, &[]));
-    let mut daemon = place.start();
+    let daemon = place.start();
     cloud.jobs_wait(2);
     daemon.until("two", LIMIT, || cloud.alive().len() == 2);
     cloud.jobs_wait(0);
@@ -222,7 +222,7 @@ fn fleet_lives_on_the_actions_as_moto_judges_them() {
         ("AWS_ACCESS_KEY_ID", id.as_str()),
         ("AWS_SECRET_ACCESS_KEY", secret.as_str()),
     ];
-    lives(&mut place.start_as(&[], &windlass), cloud);
+    lives(&place.start_as(&[], &windlass), cloud);
     // It was enforced: nobody without keys may look.
     let (code, told) = place.windlass(&["check", "--aws", "windlass.toml"]);
     assert_eq!(code, Some(1), "{told}");
@@ -248,7 +248,7 @@ fn daemon_names_what_is_not_permitted_and_goes_on_once_it_is() {
     let cloud = &Cloud::new(Kind::Moto, "denied");
     let place = Place::new(&fleet(cloud, "[\"m5.large\"]", "worker"));
     let policy = printed(&place, cloud, &[]);
-    let named = |daemon: &mut Daemon, sid: &str, action: &str| {
+    let named = |daemon: &Daemon, sid: &str, action: &str| {
         allow_only(cloud, &policy.without(sid, action));
         daemon.until(action, LIMIT, || {
             cloud.workers_report(&BTreeSet::new());
@@ -259,14 +259,14 @@ fn daemon_names_what_is_not_permitted_and_goes_on_once_it_is() {
     allow_only(cloud, &policy);
     cloud.jobs_wait(2);
     allow_only(cloud, &policy.without("LaunchWithTag", "ec2:RunInstances"));
-    let mut daemon = place.start();
-    named(&mut daemon, "LaunchWithTag", "ec2:RunInstances");
-    until_reporting(&mut daemon, cloud, 2, false);
+    let daemon = place.start();
+    named(&daemon, "LaunchWithTag", "ec2:RunInstances");
+    until_reporting(&daemon, cloud, 2, false);
     allow_only(cloud, &policy.without("FenceOwn", "ec2:CreateTags"));
     cloud.jobs_wait(0);
-    named(&mut daemon, "FenceOwn", "ec2:CreateTags");
+    named(&daemon, "FenceOwn", "ec2:CreateTags");
     allow_only(cloud, &policy.without("EndOwn", "ec2:TerminateInstances"));
-    named(&mut daemon, "EndOwn", "ec2:TerminateInstances");
+    named(&daemon, "EndOwn", "ec2:TerminateInstances");
     daemon.until("the end", LIMIT, || {
         cloud.workers_report(&BTreeSet::new());
         cloud.alive().is_empty()
@@ -380,7 +380,7 @@ fn group_lives_its_whole_life_on_what_is_printed() {
         &json!({ "name": cloud.fleet, "max": 9, "desired": 0 }),
     );
     allow_only(cloud, &printed(&place, cloud, &[]));
-    let mut daemon = place.start();
+    let daemon = place.start();
     cloud.jobs_wait(3);
     daemon.until("three", LIMIT, || in_group(cloud) == 3);
     daemon.cycles(2);
@@ -403,7 +403,7 @@ fn group_lives_its_whole_life_on_what_is_printed() {
 fn rehearses(cloud: &Cloud, place: &Place) {
     allow_only(cloud, &printed(place, cloud, &["--observe"]));
     cloud.jobs_wait(3);
-    let mut daemon = place.start_as(&["--dry-run"], &[]);
+    let daemon = place.start_as(&["--dry-run"], &[]);
     daemon.cycles(3);
     drop(daemon);
     let (code, told) = place.windlass(&["check", "--aws", "--observe", "windlass.toml"]);

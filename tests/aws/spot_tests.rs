@@ -59,7 +59,7 @@ fn price(entry: &Entry) -> Option<u64> {
     Some(quote.price.get())
 }
 
-fn until_priced(daemon: &mut Daemon, place: &Place, fleet: &str, micro: u64) {
+fn until_priced(daemon: &Daemon, place: &Place, fleet: &str, micro: u64) {
     daemon.until("the price", LIMIT, || {
         let entries = place.entries(fleet);
         entries.last().and_then(price) == Some(micro)
@@ -88,8 +88,8 @@ fn spot_prices_decide_are_recorded_and_outlive_a_crash() {
         };
         price_now("0.031200");
         let place = Place::new(&cloud.config(OFFERINGS, LIMITS));
-        let mut daemon = place.start();
-        until_priced(&mut daemon, &place, fleet, 31_200);
+        let daemon = place.start();
+        until_priced(&daemon, &place, fleet, 31_200);
         cloud.jobs_wait(2);
         daemon.until("two", LIMIT, || cloud.alive().len() == 2);
         assert_eq!(alive(cloud), [("spot".to_owned(), 2)].into(), "the cheaper");
@@ -103,7 +103,7 @@ fn spot_prices_decide_are_recorded_and_outlive_a_crash() {
         cloud
             .proxy
             .faults(|faults| faults.order("DescribeSpotPriceHistory", refuse, 1));
-        let mut daemon = place.start();
+        let daemon = place.start();
         daemon.cycles(3);
         let entries = place.entries(fleet);
         assert_eq!(entries[..before.len()], before[..]);
@@ -115,8 +115,8 @@ fn spot_prices_decide_are_recorded_and_outlive_a_crash() {
 
         // Dearer than on demand from now on.
         price_now("0.0961234");
-        let mut daemon = place.start();
-        until_priced(&mut daemon, &place, fleet, 96_124);
+        let daemon = place.start();
+        until_priced(&daemon, &place, fleet, 96_124);
         cloud.jobs_wait(4);
         daemon.until("four", LIMIT, || cloud.alive().len() == 4);
         let both = [("spot".to_owned(), 2), ("on-demand".to_owned(), 2)];
@@ -139,7 +139,7 @@ fn spot_prices_decide_are_recorded_and_outlive_a_crash() {
 fn prices_of_a_server_that_nobody_here_wrote_are_read() {
     on_all("moto-prices", &[Kind::Moto], |cloud| {
         let place = Place::new(&cloud.config(OFFERINGS, LIMITS));
-        let mut daemon = place.start();
-        until_priced(&mut daemon, &place, &cloud.fleet, 10);
+        let daemon = place.start();
+        until_priced(&daemon, &place, &cloud.fleet, 10);
     });
 }
