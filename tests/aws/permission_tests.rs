@@ -19,7 +19,7 @@ use crate::proxy::policy::Policy;
 use crate::server::Kind;
 
 /// Ten times what it takes: the machine may be busy.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_mins(2);
 
 const QUICK: &str = r#"
 [FLEET.limits]
@@ -233,8 +233,8 @@ fn fleet_lives_on_the_actions_as_moto_judges_them() {
 fn last_refusal(place: &Place, cloud: &Cloud) -> Option<String> {
     let entries = place.entries(&cloud.fleet);
     let done = entries.iter().flat_map(|entry| &entry.done);
-    let outcomes = done.filter_map(|done| Some(done.answer.as_ref()?.outcome.clone()));
-    match outcomes.last()? {
+    let mut outcomes = done.filter_map(|done| Some(done.answer.as_ref()?.outcome.clone()));
+    match outcomes.next_back()? {
         Outcome::Failed(FleetError::NotPermitted(told)) => Some(told),
         _ => None,
     }

@@ -346,13 +346,14 @@ impl Inner {
                 let message = "An internal error has occurred";
                 Answer::refusal(call.protocol, 500, "InternalError", message)
             }
-            _ => match self.guarded(&parts, &body, &call).await? {
-                Some(refusal) => refusal,
-                None => {
+            _ => {
+                if let Some(refusal) = self.guarded(&parts, &body, &call).await? {
+                    refusal
+                } else {
                     let stale = fault == Some(Fault::Stale);
                     self.answer(&parts, body, &call, stale).await?
                 }
-            },
+            }
         };
         match fault {
             Some(Fault::LoseAnswer) => return Err(Broken),
