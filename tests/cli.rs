@@ -274,6 +274,24 @@ fn files_are_checked() {
 }
 
 #[test]
+fn damage_that_a_library_panics_over_is_told_in_a_line() {
+    let desk = Desk::new();
+    for seed in ["cut_page", "no_dictionary"] {
+        let file = format!(
+            "{}/simulator/fuzz/seeds/parquet/{seed}",
+            env!("CARGO_MANIFEST_DIR")
+        );
+        fs::copy(&file, desk.path().join("damaged.parquet")).expect("copied");
+        let inspect = desk.command("trace inspect damaged.parquet").output();
+        let output = inspect.expect("started");
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success(), "{seed}");
+        assert!(told.contains("it is damaged; write it again"), "{told}");
+        assert_eq!(told.lines().count(), 1, "{told}");
+    }
+}
+
+#[test]
 fn what_cannot_be_done_is_told_in_a_line() {
     let desk = Desk::new();
     desk.write("fleets.toml", FLEETS);

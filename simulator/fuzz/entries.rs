@@ -1,10 +1,13 @@
 //! What is tried with any bytes: one entry for each reader of traces. The fuzz
 //! targets call them, and so does `tests/fuzz.rs`, which needs no nightly.
 
+use std::sync::Once;
+
 use windlass_simulator::trace::describe::{course, describe};
 use windlass_simulator::trace::write::{OutFormat, write};
 use windlass_simulator::trace::{
     ReadOptions, TIME_MICROS_MAX, Trace, TraceFormat, TraceKind, Values, read_bytes_with,
+    silence_caught_panics,
 };
 
 /// What is called with a file's bytes; it panics if something does not hold.
@@ -55,9 +58,13 @@ pub(crate) fn unnamed(bytes: &[u8]) {
     check(None, bytes);
 }
 
+/// What the fuzzer must not take for a fault: it ends at every panic it is told of.
+static SILENCE: Once = Once::new();
+
 /// A trace that keeps its promises, or an error in one line; the same again,
 /// and with lines that may be passed over.
 fn check(format: Option<TraceFormat>, bytes: &[u8]) {
+    SILENCE.call_once(silence_caught_panics);
     let mut options = ReadOptions {
         format,
         ..ReadOptions::default()

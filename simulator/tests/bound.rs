@@ -201,7 +201,6 @@ fn no_schedule_of_a_tiny_world_costs_less() {
         }
     }
     let mean = ratios / f64::from(worlds);
-    println!("{worlds} worlds: {mean} of the least on average, {tight} exact");
     // A bound that says nothing would pass as well.
     assert!(mean > 0.75, "{mean} of the least on average");
     assert!(tight * 4 > worlds, "{tight} of {worlds} exact");
@@ -349,7 +348,6 @@ fn no_controller_pays_less() {
             }
         }
     }
-    println!("the closest controller pays {closest} times the bound");
     // Nothing is said by controllers that are nowhere near it.
     assert!(closest < 1.2, "{closest}");
 }

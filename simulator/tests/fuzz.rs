@@ -7,6 +7,7 @@
 use std::fs;
 use std::panic::{self, catch_unwind};
 use std::path::Path;
+use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use windlass_simulator::random::Stream;
@@ -136,8 +137,11 @@ fn change(file: &mut Vec<u8>, other: &[u8], stream: &mut Stream) {
     file.truncate(BYTES_MAX);
 }
 
-/// Whether anything panicked, also where a reader caught it: a user would see it.
+/// Whether a panic was told of, also where a reader caught it: a user would see it.
 static PANICKED: AtomicBool = AtomicBool::new(false);
+
+/// The entries put their own silence before this watch, whichever test is first.
+static WATCH: Once = Once::new();
 
 /// Whether the entry goes through without a panic.
 fn sound(entry: fn(&[u8]), file: &[u8]) -> bool {
@@ -146,15 +150,18 @@ fn sound(entry: fn(&[u8]), file: &[u8]) -> bool {
 
 /// Remembers panics, and tells them as before.
 fn watch_panics() {
-    let usual = panic::take_hook();
-    panic::set_hook(Box::new(move |about| {
-        PANICKED.store(true, Ordering::Relaxed);
-        usual(about);
-    }));
+    WATCH.call_once(|| {
+        let usual = panic::take_hook();
+        panic::set_hook(Box::new(move |about| {
+            PANICKED.store(true, Ordering::Relaxed);
+            usual(about);
+        }));
+    });
 }
 
 #[test]
 fn every_seed_is_read_or_refused() {
+    watch_panics();
     for (target, entry) in entries::ENTRIES {
         for seed in corpus(target) {
             entry(&seed);

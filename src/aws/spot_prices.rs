@@ -239,7 +239,9 @@ fn understand(shown: &SpotPrice) -> Option<((String, String), i128, MicroUsdPerH
     if !PRODUCTS.contains(&shown.product_description()?.as_str()) {
         return None;
     }
-    let at = shown.timestamp().map_or(0, |at| at.as_nanos());
+    let at = shown
+        .timestamp()
+        .map_or(0, aws_smithy_types::DateTime::as_nanos);
     let price = read_price(shown.spot_price()?)?;
     Some(((instance_type, zone), at, price))
 }

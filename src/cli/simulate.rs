@@ -56,7 +56,7 @@ pub(super) struct Simulate {
     trace: Option<PathBuf>,
 
     /// Pass over so many malformed lines of each trace, and say so, before one is an error
-    /// [default: the scenario's workload.skip_bad]
+    /// [default: the scenario's `workload.skip_bad`]
     #[arg(long, value_name = "N")]
     skip_bad: Option<u64>,
 

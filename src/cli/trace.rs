@@ -117,12 +117,11 @@ enum Format {
 
 impl Input {
     fn read(&self) -> Result<Trace, Failure> {
-        let stored = match self.from {
-            Some(format) => format == Format::Store,
-            None => {
-                let named = self.file.extension().is_some_and(|ending| ending == "db");
-                named || holds_store(&self.file)
-            }
+        let stored = if let Some(format) = self.from {
+            format == Format::Store
+        } else {
+            let named = self.file.extension().is_some_and(|ending| ending == "db");
+            named || holds_store(&self.file)
         };
         if stored {
             return recorded::read(&self.file, self.fleet.as_deref(), &self.signal);

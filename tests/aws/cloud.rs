@@ -124,7 +124,7 @@ impl Cloud {
     /// A configuration of the fleet: `ec2` goes into its table, `rest` behind.
     pub(crate) fn config(&self, ec2: &str, rest: &str) -> String {
         let table =
-            format!("launch_template = \"one\"\nlaunch_template_version = \"$Latest\"{ec2}");
+            format!("launch_template = \"one\"\nlaunch_template_version = \"$Latest\"\n{ec2}");
         self.config_of("ec2", &table, rest)
     }
 

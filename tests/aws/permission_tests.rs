@@ -12,26 +12,19 @@ use serde_json::json;
 use windlass_policies::model::{FleetError, Outcome};
 
 use crate::cloud::Cloud;
-use crate::daemon::{Daemon, Place};
+use crate::daemon::{Daemon, Place, QUICK};
 use crate::proxy::Guard;
 use crate::proxy::needs::Account;
 use crate::proxy::policy::Policy;
 use crate::server::Kind;
 
 /// Ten times what it takes: the machine may be busy.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_mins(2);
 
-const QUICK: &str = r#"
-[FLEET.limits]
-max = 12
-max_usd_per_hour = 100.0
-shrink_settle = "0s"
-observe_cycles = 1
-listing_patience = "5s"
-
-[FLEET.drain]
-deadline = "1h"
-"#;
+/// Quick, but nobody at work is ended.
+fn patient() -> String {
+    QUICK.replace("deadline = \"0s\"", "deadline = \"1h\"")
+}
 
 /// What has no dry run and is no read.
 const NEVER_TRIED: [&str; 6] = [
@@ -51,7 +44,7 @@ fn fleet(cloud: &Cloud, types: &str, ready: &str) -> String {
          usd_per_hour = 0.1\n",
         cloud.notices
     );
-    cloud.config(&ec2, QUICK)
+    cloud.config(&ec2, &patient())
 }
 
 /// The policy that `windlass iam` prints for the place.
@@ -233,8 +226,8 @@ fn fleet_lives_on_the_actions_as_moto_judges_them() {
 fn last_refusal(place: &Place, cloud: &Cloud) -> Option<String> {
     let entries = place.entries(&cloud.fleet);
     let done = entries.iter().flat_map(|entry| &entry.done);
-    let outcomes = done.filter_map(|done| Some(done.answer.as_ref()?.outcome.clone()));
-    match outcomes.last()? {
+    let mut outcomes = done.filter_map(|done| Some(done.answer.as_ref()?.outcome.clone()));
+    match outcomes.next_back()? {
         Outcome::Failed(FleetError::NotPermitted(told)) => Some(told),
         _ => None,
     }
@@ -335,7 +328,7 @@ fn check_names_each_permission_of_a_fleet_that_is_missing() {
 /// A fleet in a group of its name.
 fn grouped(cloud: &Cloud) -> String {
     let (fleet, notices) = (&cloud.fleet, &cloud.notices);
-    let config = cloud.config("", QUICK);
+    let config = cloud.config("", &patient());
     let (head, tail) = config
         .split_once(&format!("[fleet.{fleet}.ec2]"))
         .expect("its table");

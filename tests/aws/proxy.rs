@@ -346,13 +346,14 @@ impl Inner {
                 let message = "An internal error has occurred";
                 Answer::refusal(call.protocol, 500, "InternalError", message)
             }
-            _ => match self.guarded(&parts, &body, &call).await? {
-                Some(refusal) => refusal,
-                None => {
+            _ => {
+                if let Some(refusal) = self.guarded(&parts, &body, &call).await? {
+                    refusal
+                } else {
                     let stale = fault == Some(Fault::Stale);
                     self.answer(&parts, body, &call, stale).await?
                 }
-            },
+            }
         };
         match fault {
             Some(Fault::LoseAnswer) => return Err(Broken),
@@ -473,15 +474,7 @@ impl Inner {
             return self.of_groups(parts, body, call, stale).await;
         }
         if call.protocol != Protocol::Ec2 {
-            let answer = self.forward(parts, body).await?;
-            // Neither server has any, and moto does not know the call.
-            if call.action == "DescribeInstanceRefreshes" && !answer.is_good() {
-                let none = "<DescribeInstanceRefreshesResponse><DescribeInstanceRefreshesResult>\
-                            <InstanceRefreshes/></DescribeInstanceRefreshesResult>\
-                            </DescribeInstanceRefreshesResponse>";
-                return Ok(Answer::xml(none.to_owned()));
-            }
-            return Ok(answer);
+            return self.forward(parts, body).await;
         }
         match call.action.as_str() {
             "RunInstances" | "CreateFleet" => self.launch(parts, call).await,

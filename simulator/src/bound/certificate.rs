@@ -276,9 +276,10 @@ pub(super) fn least_of_job(
             break;
         }
         let to_next = path.next(start) - start;
-        let span = match stop < path_end {
-            true => to_next.min(path.next(stop) - stop),
-            false => to_next,
+        let span = if stop < path_end {
+            to_next.min(path.next(stop) - stop)
+        } else {
+            to_next
         };
         let at_stop = if stop < path_end { path.at(stop) } else { 0 };
         let slope = signed(waiting) + i128::from(at_stop) - i128::from(path.at(start));

@@ -145,7 +145,7 @@ impl<'a> Solver<'a> {
 
     /// All slacks at `point`.
     fn slacks_of(&self, point: &[Vector<SIZE>]) -> Vec<Rows> {
-        let mut slacks = self.slopes_of(point);
+        let mut slacks = Self::slopes_of(point);
         let last = self.steps() - 1;
         for (place, own) in slacks.iter_mut().enumerate() {
             own[0] += self.fluid.rate;
@@ -163,7 +163,7 @@ impl<'a> Solver<'a> {
     }
 
     /// How all slacks change along `direction`.
-    fn slopes_of(&self, direction: &[Vector<SIZE>]) -> Vec<Rows> {
+    fn slopes_of(direction: &[Vector<SIZE>]) -> Vec<Rows> {
         let nothing = [0.0; SIZE];
         let nexts = direction.iter().skip(1).chain([&nothing]);
         let slopes = direction.iter().zip(nexts).map(|(own, next)| {
@@ -301,7 +301,7 @@ impl<'a> Solver<'a> {
             rows
         });
         self.blocks.solve(&mut point);
-        let slacks = self.slopes_of(&point);
+        let slacks = Self::slopes_of(&point);
         let mut multipliers = vec![[0.0; ROWS]; self.steps()];
         for place in 0..self.steps() {
             for row in 0..ROWS {

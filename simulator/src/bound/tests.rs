@@ -1,5 +1,7 @@
 //! Each part of the bound against a plainer way to the same.
 
+use std::fmt::Write as _;
+
 use super::certificate::{Evaluator, Lows, PricePath, least_of_job};
 use super::problem::Problem;
 use super::usd;
@@ -20,9 +22,12 @@ fn the_best_start_is_the_best_of_all_starts() {
         let (step, length) = (1 + stream.below(5), 5 + stream.below(60));
         let prices = drawn(&mut stream, 70, 9);
         let path = PricePath::new(step, length, prices.clone());
-        let price = |at: u64| match at < length {
-            true => prices[narrow(at / step)],
-            false => 0,
+        let price = |at: u64| {
+            if at < length {
+                prices[narrow(at / step)]
+            } else {
+                0
+            }
         };
         let (arrival, service) = (stream.below(length), stream.below(30));
         let waiting = stream.below(6);
@@ -63,7 +68,8 @@ fn world(stream: &mut Stream) -> (Scenario, Workload) {
     arrivals.sort_unstable();
     let mut rows = "arrival_s,service_s\n".to_owned();
     for arrival in arrivals {
-        rows += &format!("{arrival},{}\n", 1 + stream.below(300));
+        let service = 1 + stream.below(300);
+        writeln!(rows, "{arrival},{service}").expect("text");
     }
     let place = |name: &str| TraceFile::Embedded(name.to_owned());
     let scenario = Scenario::parse("drawn", &text, place).expect("sound");

@@ -68,6 +68,7 @@ use windlass_policies::units::Timestamp;
 use self::lines::Lines;
 
 pub use self::options::{ReadOptions, Skipped, TraceFormat, Values};
+pub use self::parquet::silence_caught_panics;
 pub use self::stream::{JobBlock, JobStream};
 
 /// The latest time and the longest service in a trace, 2^60 microseconds or

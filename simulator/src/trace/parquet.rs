@@ -5,13 +5,16 @@
 //! passed over. Rows are read in pieces, so that a file of any length takes the
 //! memory of its trace and of one page of each column.
 
+mod pages;
+
+use std::cell;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 
 use bytes::Bytes;
 use parquet::basic::{ConvertedType, LogicalType, TimeUnit, Type};
-use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
+use parquet::column::reader::{ColumnReader, ColumnReaderImpl, get_column_reader};
 use parquet::data_type::DataType;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaData;
@@ -20,6 +23,7 @@ use parquet::file::serialized_reader::SerializedFileReader;
 use parquet::schema::types::{ColumnDescriptor, SchemaDescriptor};
 use windlass_policies::units::Timestamp;
 
+use self::pages::Ordered;
 use super::decimal::parse_whole;
 use super::lines::{LINES_MAX, Lines};
 use super::options::{ReadOptions, TraceFormat};
@@ -138,13 +142,31 @@ impl<R> Whole<R> {
     }
 }
 
+thread_local! {
+    /// Whether a panic of this thread is caught, and told as an error.
+    static CATCHING: cell::Cell<bool> = const { cell::Cell::new(false) };
+}
+
+/// Keeps the hook for panics from telling those that are caught while a damaged
+/// file is read, and told as its error. For programs, once at their start.
+pub fn silence_caught_panics() {
+    let hook = take_hook();
+    set_hook(Box::new(move |panic| {
+        if !CATCHING.get() {
+            hook(panic);
+        }
+    }));
+}
+
 /// Reads all rows. The library checks most of what it reads, and ends the
 /// program where it did not expect damage: that is an error like others.
 fn read_chunks(
     lines: &mut Lines<'_>,
     source: impl ChunkReader + 'static,
 ) -> Result<(TraceKind, Option<Timestamp>), TraceError> {
+    CATCHING.set(true);
     let read = catch_unwind(AssertUnwindSafe(|| read_rows(lines, source)));
+    CATCHING.set(false);
     read.unwrap_or_else(|_| Err(wrong(lines, DAMAGED.into())))
 }
 
@@ -225,7 +247,9 @@ fn read_group<R: ChunkReader + 'static>(
     let mut columns = layout
         .columns()
         .map(|column| {
-            let reader = group.get_column_reader(column.place)?;
+            let about = group.metadata().column(column.place).column_descr_ptr();
+            let pages = Ordered::new(group.get_column_page_reader(column.place)?);
+            let reader = get_column_reader(about, Box::new(pages));
             Ok(Cells::new(reader, column.nullable))
         })
         .collect::<Result<Vec<Cells>, ParquetError>>()?;

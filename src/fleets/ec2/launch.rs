@@ -5,6 +5,8 @@
 //! alone, so that asking again with the same token is the same request, and
 //! EC2 answers it with what came of it the first time.
 
+use std::collections::BTreeSet;
+
 use aws_sdk_ec2::operation::create_fleet::builders::CreateFleetFluentBuilder;
 use aws_sdk_ec2::operation::run_instances::builders::RunInstancesFluentBuilder;
 use aws_sdk_ec2::types::{
@@ -55,14 +57,17 @@ pub(super) async fn launch(
     let needed = [(call, 1), (Bucket::LaunchedInstances, count)];
     region.budget.take(region.now(), &needed)?;
     let count = i32::try_from(count).unwrap_or(i32::MAX);
-    let mut granted = if wanted.offering.is_one_pool() {
-        run_instances(region, wanted, count).await?
+    if wanted.offering.is_one_pool() {
+        run_instances(region, wanted, count).await
     } else {
-        create_fleet(region, wanted, count).await?
-    };
-    granted.sort();
-    granted.dedup();
-    Ok(granted)
+        create_fleet(region, wanted, count).await
+    }
+}
+
+/// The instances that an answer names, each once and in order.
+fn granted<'a>(ids: impl Iterator<Item = &'a str>) -> Vec<InstanceId> {
+    let ids: BTreeSet<InstanceId> = ids.map(InstanceId::new).collect();
+    ids.into_iter().collect()
 }
 
 async fn run_instances(
@@ -78,12 +83,8 @@ async fn run_instances(
         .send()
         .await
         .map_err(|error| fleet_error(Call::Changes, &error))?;
-    let granted: Vec<InstanceId> = answer
-        .instances()
-        .iter()
-        .filter_map(|instance| instance.instance_id())
-        .map(InstanceId::new)
-        .collect();
+    let instances = answer.instances().iter();
+    let granted = granted(instances.filter_map(|instance| instance.instance_id()));
     if granted.is_empty() {
         // EC2 never grants nothing: the answer was cut off on the way.
         let why = "EC2 granted a launch and named no instance";
@@ -155,13 +156,11 @@ async fn create_fleet(
         .send()
         .await
         .map_err(|error| fleet_error(Call::Changes, &error))?;
-    let granted: Vec<InstanceId> = answer
+    let ids = answer
         .instances()
         .iter()
-        .flat_map(CreateFleetInstance::instance_ids)
-        .map(String::as_str)
-        .map(InstanceId::new)
-        .collect();
+        .flat_map(CreateFleetInstance::instance_ids);
+    let granted = granted(ids.map(String::as_str));
     if !granted.is_empty() {
         return Ok(granted);
     }

@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::asg_target_tracking::{AlarmNotes, Alarms, Call, gradually, hold, in_service, read_warmup};
+use super::asg_target_tracking::{AlarmNotes, Alarms, Told, answer, held, in_service, read_warmup};
 use super::kit::secs;
 use super::{Demand, Needs, Opinion, View};
 use crate::fields::Fields;
@@ -110,27 +110,12 @@ impl AsgBacklogPerInstance {
             let (point, target) = (text(point), text(target));
             format!("{point} waiting per instance of target {target} on {there} in service")
         };
-        let warming = view.current > in_service(view, self.warmup);
-        match call {
-            Call::Nothing => None,
-            Call::Out(point) => Some(Opinion::instances(
-                view.desired.max(want(point)),
-                format!("alarm high: {}", shown(point)),
-            )),
-            Call::In(_) if !self.scale_in => Some(hold(view, "alarm low, but scale_in is false")),
-            Call::In(_) if warming => Some(hold(view, "alarm low, but instances are warming up")),
-            Call::In(point) => {
-                let size = gradually(view.desired, want(point)).min(view.desired);
-                if size < view.desired {
-                    notes.alarms.forget_low();
-                }
-                let why = format!("alarm low: {}", shown(point));
-                Some(Opinion::instances(size, why))
-            }
-            Call::Quiet => Some(match sample {
-                Err(absence) => Opinion::abstain(&self.signal, absence),
-                Ok(_) => hold(view, "no alarm"),
-            }),
-        }
+        let told = Told {
+            want: &want,
+            shown: &shown,
+            held: held(view, self.scale_in, in_service(view, self.warmup)),
+            absent: sample.err().map(|absence| (self.signal.as_str(), absence)),
+        };
+        answer(view, &mut notes.alarms, call, told)
     }
 }

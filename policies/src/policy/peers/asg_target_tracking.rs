@@ -56,7 +56,7 @@ use super::kit::{Cadence, Mean};
 use super::{Demand, Needs, Opinion, View};
 use crate::fields::Fields;
 use crate::policy::rounding::{self, text};
-use crate::signal::standard;
+use crate::signal::{Absence, standard};
 use crate::units::Timestamp;
 
 /// Amazon's target tracking.
@@ -232,7 +232,7 @@ impl AlarmNotes {
 }
 
 /// One gradual scale-in: a tenth, and one at least.
-pub(super) fn gradually(desired: u32, want: u32) -> u32 {
+fn gradually(desired: u32, want: u32) -> u32 {
     want.max(desired.saturating_sub((desired / 10).max(1)))
 }
 
@@ -288,29 +288,65 @@ impl AsgTargetTracking {
             let (point, target) = (text(point), text(self.target));
             format!("{} {point} of target {target} on {warm} in service", self.signal)
         };
-        match call {
-            Call::Nothing => None,
-            Call::Out(point) => Some(Opinion::instances(
-                view.desired.max(want(point)),
-                format!("alarm high: {}", shown(point)),
-            )),
-            Call::In(_) if !self.scale_in => Some(hold(view, "alarm low, but scale_in is false")),
-            Call::In(_) if view.current > warm => {
-                Some(hold(view, "alarm low, but instances are warming up"))
+        let told = Told {
+            want: &want,
+            shown: &shown,
+            held: held(view, self.scale_in, warm),
+            absent: sample.err().map(|absence| (self.signal.as_str(), absence)),
+        };
+        answer(view, &mut notes.alarms, call, told)
+    }
+}
+
+/// What it takes to act on alarms.
+pub(super) struct Told<'a> {
+    /// How many instances the metric asks for.
+    pub(super) want: &'a dyn Fn(f64) -> u32,
+    /// The metric, in words.
+    pub(super) shown: &'a dyn Fn(f64) -> String,
+    /// Why nothing is let go now.
+    pub(super) held: Option<&'static str>,
+    /// The signal that is not there, and why.
+    pub(super) absent: Option<(&'a str, Absence)>,
+}
+
+/// Why nothing is let go while `warm` instances are in service.
+pub(super) fn held(view: &View<'_>, scale_in: bool, warm: u32) -> Option<&'static str> {
+    if !scale_in {
+        Some("alarm low, but scale_in is false")
+    } else if view.current > warm {
+        Some("alarm low, but instances are warming up")
+    } else {
+        None
+    }
+}
+
+/// What Amazon does when its alarms say `call`.
+pub(super) fn answer(
+    view: &View<'_>,
+    notes: &mut AlarmNotes,
+    call: Call,
+    told: Told<'_>,
+) -> Option<Opinion> {
+    match (call, told.held) {
+        (Call::Nothing, _) => None,
+        (Call::Out(point), _) => Some(Opinion::instances(
+            view.desired.max((told.want)(point)),
+            format!("alarm high: {}", (told.shown)(point)),
+        )),
+        (Call::In(_), Some(why)) => Some(hold(view, why)),
+        (Call::In(point), None) => {
+            let size = gradually(view.desired, (told.want)(point)).min(view.desired);
+            if size < view.desired {
+                notes.forget_low();
             }
-            Call::In(point) => {
-                let size = gradually(view.desired, want(point)).min(view.desired);
-                if size < view.desired {
-                    notes.alarms.forget_low();
-                }
-                let why = format!("alarm low: {}", shown(point));
-                Some(Opinion::instances(size, why))
-            }
-            Call::Quiet => Some(match sample {
-                Err(absence) => Opinion::abstain(&self.signal, absence),
-                Ok(_) => hold(view, "no alarm"),
-            }),
+            let why = format!("alarm low: {}", (told.shown)(point));
+            Some(Opinion::instances(size, why))
         }
+        (Call::Quiet, _) => Some(match told.absent {
+            Some((signal, absence)) => Opinion::abstain(signal, absence),
+            None => hold(view, "no alarm"),
+        }),
     }
 }
 

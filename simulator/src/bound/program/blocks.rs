@@ -50,9 +50,9 @@ impl<const SIZE: usize> Blocks<SIZE> {
             let across = &mut self.across[place];
             for row in 0..SIZE {
                 for before in 0..row {
-                    let part = factor[row][before];
-                    for column in 0..SIZE {
-                        across[row][column] -= part * across[before][column];
+                    let (part, solved) = (factor[row][before], across[before]);
+                    for (cell, other) in across[row].iter_mut().zip(solved) {
+                        *cell -= part * other;
                     }
                 }
                 for cell in &mut across[row] {
@@ -114,8 +114,8 @@ fn cholesky<const SIZE: usize>(matrix: &mut Matrix<SIZE>) -> bool {
     for row in 0..SIZE {
         for column in 0..=row {
             let mut cell = matrix[row][column];
-            for before in 0..column {
-                cell -= matrix[row][before] * matrix[column][before];
+            for (own, other) in matrix[row].iter().zip(&matrix[column]).take(column) {
+                cell -= own * other;
             }
             if row == column {
                 if !(cell > 0.0) {
