@@ -118,6 +118,10 @@ const TEMPLATES: &[Template] = &[
         "`kind = \"step\"`",
         "[[policy]]\n@\nkind = \"step\"\nsignal = \"oldest_age\"\n[[policy.step]]\n@step.\nabove = 1\npercent = 10\n",
     ),
+    policy(
+        "`kind = \"economic\"`",
+        "[[policy]]\n@\nkind = \"economic\"\n",
+    ),
     policy("`[[case]]`", CASE),
     scenario(
         "`[workload]`",

@@ -1,5 +1,7 @@
 //! How long an instance takes from its launch to its first job.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 /// More boots than this do not make the estimate stiffer, so that a new image
@@ -23,13 +25,12 @@ pub struct BootTimes {
 
 impl BootTimes {
     /// Two minutes, until boots were seen.
-    pub const PRIOR_SECS: f64 = 120.0;
+    pub const PRIOR: Duration = Duration::from_mins(2);
 
-    /// Believes `stated` seconds at first; [`Self::PRIOR_SECS`] if nobody says.
-    pub fn new(stated: Option<f64>) -> Self {
-        let prior = stated.unwrap_or(Self::PRIOR_SECS).max(1.0);
+    /// Believes `prior` at first; at least a second.
+    pub fn new(prior: Duration) -> Self {
         Self {
-            log_mean: libm::log(prior),
+            log_mean: libm::log(prior.as_secs_f64().max(1.0)),
             log_variance: 0.01,
             boots: PRIOR_BOOTS,
         }
@@ -52,7 +53,7 @@ impl BootTimes {
         let spread = libm::sqrt(self.log_variance.max(0.0));
         super::sound(
             libm::exp(self.log_mean + UPPER_QUARTILE * spread),
-            Self::PRIOR_SECS,
+            Self::PRIOR.as_secs_f64(),
         )
     }
 
@@ -69,7 +70,7 @@ mod tests {
 
     #[test]
     fn boots_are_learnt_and_overdue_ones_are_not_given_up() {
-        let mut boots = BootTimes::new(None);
+        let mut boots = BootTimes::new(BootTimes::PRIOR);
         for round in 0..60_u32 {
             boots.learn(if round % 2 == 0 { 50.0 } else { 70.0 });
         }

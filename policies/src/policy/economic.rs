@@ -18,7 +18,7 @@
 //! | `usd_per_job_hour_waiting` | what one job's waiting for one hour is worth; default that of `[objective]` |
 //! | `preset` | or `"interactive"`, `"balanced"`, `"batch"`, `"bulk"`: 10, 1, 0.1, 0.01 times what an instance costs an hour |
 //! | `p95_wait` | or as much as it takes for 95 of 100 jobs to wait no longer than this |
-//! | `service_guess` | how long a job takes, until that is learnt; default 60 s |
+//! | `service_guess` | how long a job takes, until that is learnt; default 60 s, soon forgotten |
 //! | `boot_guess` | how long a boot takes, until that is learnt; default 120 s |
 //! | `signal`, `in_flight_signal` | waiting jobs and jobs being worked on, totals; default `"backlog"`, `"in_flight"` |
 //! | `arrivals_signal` | counts arrivals, a counter; default `"arrivals"` |
@@ -35,6 +35,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Demand, Needs, Opinion, View};
 use crate::fields::Fields;
+use crate::learn::BootTimes;
 use crate::signal::standard;
 use crate::units::MicroUsdPerHour;
 
@@ -96,7 +97,7 @@ pub struct Economic {
     /// How long a job takes, until that is learnt.
     pub service_guess: Option<Duration>,
     /// How long a boot takes, until that is learnt.
-    pub boot_guess: Option<Duration>,
+    pub boot_guess: Duration,
     /// The signal that counts waiting jobs. A total.
     pub signal: String,
     /// The signal that counts jobs being worked on. A total.
@@ -110,7 +111,7 @@ impl Default for Economic {
         Self {
             worth: Worth::Objective,
             service_guess: None,
-            boot_guess: None,
+            boot_guess: BootTimes::PRIOR,
             signal: standard::BACKLOG.to_owned(),
             in_flight_signal: standard::IN_FLIGHT.to_owned(),
             arrivals_signal: standard::ARRIVALS.to_owned(),
@@ -153,7 +154,7 @@ impl Economic {
         Self {
             worth,
             service_guess: fields.optional_within("service_guess", guess),
-            boot_guess: fields.optional_within("boot_guess", boot),
+            boot_guess: fields.or_within("boot_guess", standard.boot_guess, boot),
             signal: fields.or("signal", standard.signal),
             in_flight_signal: fields.or("in_flight_signal", standard.in_flight_signal),
             arrivals_signal: fields.or("arrivals_signal", standard.arrivals_signal),

@@ -111,7 +111,7 @@ impl State {
             spikes: Spikes::default(),
             skill: Skill::default(),
             service: ServiceTimes::new(rule.service_guess.map(secs)),
-            boots: BootTimes::new(rule.boot_guess.map(secs)),
+            boots: BootTimes::new(rule.boot_guess),
             holds: Holds::default(),
             promise: Promise::default(),
             jobs: None,
