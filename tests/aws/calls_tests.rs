@@ -23,6 +23,10 @@ const CYCLES_AN_HOUR: usize = 60;
 /// Cycles of every fleet that are waited for.
 const CYCLES_COUNTED: usize = 4;
 
+/// Fleets, and their interval in seconds: the shortest that leaves this machine
+/// idle between two cycles, for a build without optimization.
+const SIZES: [(usize, u64); 3] = [(1, 1), (100, 2), (1_000, 10)];
+
 /// What a fleet is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kept {
@@ -61,15 +65,6 @@ usd_per_hour = 0.1
 workers = "tags"
 "#
             ),
-        }
-    }
-
-    /// Fleets, and their interval in seconds: the shortest that leaves this
-    /// machine idle between two cycles, for a build without optimization.
-    fn sizes(self) -> [(usize, u64); 3] {
-        match self {
-            Self::Ec2 => [(1, 1), (100, 2), (1_000, 10)],
-            Self::Asg => [(1, 1), (100, 2), (1_000, 10)],
         }
     }
 
@@ -181,7 +176,7 @@ fn count_calls(kept: Kept) {
         return;
     }
     let mut table = String::from("| fleets | calls an hour | of them by fleet |\n|---|---|---|\n");
-    for (fleets, interval) in kept.sizes() {
+    for (fleets, interval) in SIZES {
         let server = Server::start(Kind::Ministack);
         server.look("template", &json!("one"));
         let Asked { calls, decisions } = ask(&server, kept, fleets, interval);

@@ -324,7 +324,7 @@ fn no_secret_is_told_however_much_is_logged() {
     let server = Server::start(|head| Reply::new("401 Unauthorized", "", head));
     let (url, port) = (server.url("/"), server.port());
     let password = "password = { env = \"JOBS_PASSWORD\" }\ntimeout = \"1s\"";
-    let mut signals = String::new();
+    let mut signals = Vec::new();
     for (name, keys) in [
         (
             "backlog",
@@ -353,23 +353,25 @@ fn no_secret_is_told_however_much_is_logged() {
         } else {
             ""
         };
-        signals += &format!("[fleet.jobs.signals.{name}]\n{kind}{keys}\n{password}\n");
+        signals.push(format!(
+            "[fleet.jobs.signals.{name}]\n{kind}{keys}\n{password}\n"
+        ));
     }
-    signals += &format!(
+    signals.push(format!(
         "[fleet.jobs.signals.e]\nkind = \"total\"\nsource = \"http_json\"\nurl = \"{url}e\"\n\
          pointer = \"\"\nbearer_token = {{ env = \"JOBS_PASSWORD\" }}\n\
          headers = {{ X-Key = {{ env = \"JOBS_PASSWORD\" }} }}\n"
-    );
+    ));
     if cfg!(feature = "aws") {
-        signals += &format!(
+        signals.push(format!(
             "[fleet.jobs.signals.f]\nsource = \"sqs\"\nqueue_url = \"{url}1/q\"\n\
              count = \"visible\"\n[aws]\nregion = \"us-east-1\"\nendpoint_url = \"{url}\"\n"
-        );
+        ));
     }
     let folder = tempfile::tempdir().expect("a folder");
     fs::write(
         folder.path().join("w.toml"),
-        fleet("[\"sleep\", \"20\"]", &signals),
+        fleet("[\"sleep\", \"20\"]", &signals.concat()),
     )
     .expect("written");
     let run = ["-vvv", "run", "--config", "w.toml", "--once"];
