@@ -6,6 +6,7 @@
 //! A stop waits for the cycle in hand.
 
 use std::collections::BTreeMap;
+use std::mem::{Discriminant, discriminant, replace};
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -394,10 +395,12 @@ impl Loop<'_> {
         let interval = self.real_interval();
         let mut due = Instant::now();
         let mut left = self.spec.limits.observe_cycles.max(1);
+        let mut sight = Sight::default();
         loop {
             match reconcile(self.spec, self.mode, memory, ports).await {
                 Ok(cycle) => {
                     report(&self.spec.name, &cycle);
+                    sight.tell(&self.spec.name, cycle.seen.fleet.as_ref().err());
                     if taken_over(&cycle) {
                         error!(fleet = %self.spec.name, "another windlass controls this fleet, so this one lets go of it");
                         return End::TakenOver;
@@ -442,6 +445,45 @@ fn taken_over(cycle: &Cycle) -> bool {
     // Some providers refuse even to show a fleet to an older writer.
     cycle.seen.fleet == Err(FleetError::StaleEpoch)
         || cycle.done.iter().any(|(_, outcome)| *outcome == stale)
+}
+
+/// Whether a fleet can be listed, told when that changes: what lasts is in each
+/// cycle's own line.
+#[derive(Debug, Default)]
+struct Sight {
+    /// What kind of error hides it; its words may differ each time.
+    hidden_by: Option<Discriminant<FleetError>>,
+}
+
+impl Sight {
+    fn tell(&mut self, fleet: &str, error: Option<&FleetError>) {
+        let hidden_by = error.map(discriminant);
+        if replace(&mut self.hidden_by, hidden_by) == hidden_by {
+            return;
+        }
+        let Some(error) = error else {
+            info!(fleet, "the fleet can be listed again");
+            return;
+        };
+        match error {
+            FleetError::NotPermitted(_)
+            | FleetError::NotFound
+            | FleetError::Rejected(_)
+            | FleetError::LimitReached(_) => {
+                error!(
+ fleet, %error, "the fleet cannot be listed: nothing changes until somebody sees to it");
+            }
+            FleetError::Throttled
+            | FleetError::NoCapacity
+            | FleetError::Unreachable(_)
+            | FleetError::Unknown(_)
+            | FleetError::Held(_) => {
+                warn!(fleet, %error, "the fleet cannot be listed: nothing changes until it can be");
+            }
+            // Told by the loop, which ends with it.
+            FleetError::StaleEpoch => {}
+        }
+    }
 }
 
 /// One line for the decision, and one for each action that failed.

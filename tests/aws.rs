@@ -20,6 +20,8 @@ mod fleet_tests;
 mod group_tests;
 #[path = "aws/permission_tests.rs"]
 mod permission_tests;
+#[path = "aws/price_tests.rs"]
+mod price_tests;
 #[path = "aws/proxy.rs"]
 mod proxy;
 #[path = "aws/proxy_tests.rs"]

@@ -1,9 +1,11 @@
 //! What the error codes of AWS mean: one table, by what to do.
 //!
 //! The codes are those of "Error codes for the Amazon EC2 API", of the common
-//! errors of Auto Scaling, SQS and `CloudWatch` and what their operations name,
-//! and those that Karpenter and the Cluster Autoscaler tell apart. (Codes of
-//! calls that have nothing to do with instances, such as those of client VPN
+//! errors of Auto Scaling, SQS, STS and `CloudWatch` and what their operations
+//! name (SQS has two names for many: that of its queries and that of its JSON),
+//! those at which AWS's own clients try again, and those that Karpenter, the
+//! Cluster Autoscaler, GitHub's runners on EC2 and Terraform tell apart. (Codes
+//! of calls that have nothing to do with instances, such as those of client VPN
 //! connections, are left out.)
 //!
 //! A parameter that names something missing (an image, a subnet, a template) is
@@ -28,8 +30,13 @@ pub enum Meaning {
     Rejected,
 }
 
-/// What `code` means; `None` if this table does not have it.
+/// What `code` means; `None` if this table does not have it. Some answers of
+/// EC2, and its reasons for ends, say before the code whose fault it is.
 pub fn meaning_of(code: &str) -> Option<Meaning> {
+    let code = ["Client.", "Server."]
+        .iter()
+        .find_map(|whose| code.strip_prefix(whose))
+        .unwrap_or(code);
     TABLE
         .iter()
         .find(|(_, codes)| codes.contains(&code))
@@ -45,13 +52,17 @@ pub const TABLE: &[(Meaning, &[&str])] = &[
             "AWS.SimpleQueueService.PurgeQueueInProgress",
             "BandwidthLimitExceeded",
             "ConcurrentModificationException",
+            "ConcurrentMutationLimitExceeded",
             "ConcurrentTagAccess",
             "EC2ThrottledException",
             "InstanceRefreshInProgress",
             "KMS.ThrottlingException",
+            "KmsThrottled",
             "LimitExceededException",
             "OverLimit",
             "PriorRequestNotComplete",
+            "ProvisionedThroughputExceededException",
+            "PurgeQueueInProgress",
             "RequestLimitExceeded",
             "RequestThrottled",
             "RequestThrottledException",
@@ -63,6 +74,7 @@ pub const TABLE: &[(Meaning, &[&str])] = &[
             "Throttling",
             "ThrottlingException",
             "TooManyRequestsException",
+            "TransactionInProgressException",
         ],
     ),
     // There is none of it here and now; another type, zone or market may have some.
@@ -99,6 +111,8 @@ pub const TABLE: &[(Meaning, &[&str])] = &[
             "DashboardNotFoundError",
             "InvalidInstanceID.NotFound",
             "NoSuchEntity",
+            "NoSuchEntityException",
+            "QueueDeletedRecently",
             "QueueDoesNotExist",
             "ResourceNotFound",
             "ResourceNotFoundException",
@@ -116,9 +130,12 @@ pub const TABLE: &[(Meaning, &[&str])] = &[
             "CustomerKeyHasBeenRevoked",
             "ExpiredToken",
             "ExpiredTokenException",
+            "ExpiredTradeInTokenException",
+            "IDPRejectedClaim",
             "IncompleteSignature",
             "InvalidAccessKeyId",
             "InvalidClientTokenId",
+            "InvalidIdentityToken",
             "InvalidSecurity",
             "InvalidSecurity.RequestHasExpired",
             "InvalidSignatureException",
@@ -128,15 +145,22 @@ pub const TABLE: &[(Meaning, &[&str])] = &[
             "KMS.InvalidStateException",
             "KMS.NotFoundException",
             "KMS.OptInRequired",
+            "KmsAccessDenied",
             "KmsAccessDeniedException",
+            "KmsDisabled",
+            "KmsInvalidKeyUsage",
+            "KmsInvalidState",
             "KmsKeyDisabledException",
             "KmsKeyNotFoundException",
+            "KmsNotFound",
+            "KmsOptInRequired",
             "LogDestinationPermissionIssue",
             "MissingAuthenticationToken",
             "NotAuthorized",
             "OperationNotPermitted",
             "OptInRequired",
             "PendingVerification",
+            "RegionDisabledException",
             "RequestExpired",
             "RequestTimeTooSkewed",
             "ServiceLinkedRoleFailure",
@@ -196,8 +220,10 @@ pub const TABLE: &[(Meaning, &[&str])] = &[
             "SecurityGroupsPerInstanceLimitExceeded",
             "SecurityGroupsPerInterfaceLimitExceeded",
             "SnapshotLimitExceeded",
+            "SpotInstanceCountLimitExceeded",
             "SubnetLimitExceeded",
             "TagLimitExceeded",
+            "TargetCapacityLimitExceededException",
             "VcpuLimitExceeded",
             "VolumeIOPSLimit",
             "VolumeLimitExceeded",
@@ -214,6 +240,7 @@ pub const TABLE: &[(Meaning, &[&str])] = &[
         Meaning::Unknown,
         &[
             "HttpTimeout",
+            "IDPCommunicationError",
             "IdempotentCallInProgress",
             "IdempotentInstanceTerminated",
             "IdempotentParameterMismatch",
@@ -246,6 +273,8 @@ pub const TABLE: &[(Meaning, &[&str])] = &[
             "AWS.SimpleQueueService.UnsupportedOperation",
             "AlreadyExists",
             "AsnConflict",
+            "BatchEntryIdsNotDistinct",
+            "BatchRequestTooLong",
             "BootForVolumeTypeUnsupported",
             "BundlingInProgress",
             "CannotDelete",
@@ -263,8 +292,10 @@ pub const TABLE: &[(Meaning, &[&str])] = &[
             "DryRunOperation",
             "DuplicateSubnetsInSameZone",
             "EIPMigratedToVpc",
+            "EmptyBatchRequest",
             "EncryptedVolumesNotSupported",
             "EntityAlreadyExists",
+            "EntityAlreadyExistsException",
             "ExistingVpcEndpointConnections",
             "FilterLimitExceeded",
             "FleetNotInModifiableState",
@@ -299,8 +330,10 @@ pub const TABLE: &[(Meaning, &[&str])] = &[
             "InvalidAttributeValue",
             "InvalidAutoPlacement",
             "InvalidAvailabilityZone",
+            "InvalidBatchEntryId",
             "InvalidBlockDeviceMapping",
             "InvalidBundleID.NotFound",
+            "InvalidCapacityReservationId.NotFound",
             "InvalidCapacityReservationIdMalformedException",
             "InvalidCapacityReservationIdNotFoundException",
             "InvalidCharacter",
@@ -319,6 +352,7 @@ pub const TABLE: &[(Meaning, &[&str])] = &[
             "InvalidDhcpOptionsId.Malformed",
             "InvalidExportTaskID.NotFound",
             "InvalidFilter",
+            "InvalidFleetId.NotFound",
             "InvalidFlowLogId.NotFound",
             "InvalidFormat",
             "InvalidFpgaImageID.Malformed",
@@ -345,6 +379,7 @@ pub const TABLE: &[(Meaning, &[&str])] = &[
             "InvalidIdFormat",
             "InvalidInput",
             "InvalidInstanceAttributeValue",
+            "InvalidInstanceConnectEndpointId.NotFound",
             "InvalidInstanceCreditSpecification.DuplicateInstanceId",
             "InvalidInstanceFamily",
             "InvalidInstanceID",
@@ -386,6 +421,7 @@ pub const TABLE: &[(Meaning, &[&str])] = &[
             "InvalidParameterCombination",
             "InvalidParameterCombinationException",
             "InvalidParameterDependency",
+            "InvalidParameterException",
             "InvalidParameterInput",
             "InvalidParameterValue",
             "InvalidParameterValueException",
@@ -396,6 +432,7 @@ pub const TABLE: &[(Meaning, &[&str])] = &[
             "InvalidPlacementGroup.InUse",
             "InvalidPlacementGroup.Unknown",
             "InvalidPolicyDocument",
+            "InvalidPoolID.NotFound",
             "InvalidPrefixListId.Malformed",
             "InvalidPrefixListId.NotFound",
             "InvalidProductInfo",
@@ -475,7 +512,9 @@ pub const TABLE: &[(Meaning, &[&str])] = &[
             "LogDestinationNotFoundException",
             "MalformedHttpRequest",
             "MalformedHttpRequestException",
+            "MalformedPolicyDocument",
             "MalformedQueryString",
+            "MessageNotInflight",
             "MissingAction",
             "MissingInput",
             "MissingParameter",
@@ -488,7 +527,9 @@ pub const TABLE: &[(Meaning, &[&str])] = &[
             "NoSuchVersion",
             "NonEBSInstance",
             "NotExportable",
+            "PackedPolicyTooLarge",
             "QueueAlreadyExists",
+            "QueueNameExists",
             "ReceiptHandleIsInvalid",
             "RequestEntityTooLargeException",
             "RequestReplayException",
@@ -497,10 +538,12 @@ pub const TABLE: &[(Meaning, &[&str])] = &[
             "Resource.AlreadyAssociated",
             "ResourceConflict",
             "ResourceInUse",
+            "ResourceNotReady",
             "RouteAlreadyExists",
             "ScheduledInstanceParameterMismatch",
             "ScheduledInstanceSlotNotOpen",
             "SnapshotCopyUnsupported.InterRegion",
+            "TooManyEntriesInBatchRequest",
             "UnknownOperationException",
             "UnknownParameter",
             "UnknownPrincipalType.Unsupported",
@@ -560,7 +603,13 @@ mod tests {
             ("InsufficientFreeAddressesInSubnet", Meaning::NoCapacity),
             ("Unsupported", Meaning::NoCapacity),
             ("SpotMaxPriceTooLow", Meaning::NoCapacity),
+            ("Server.InsufficientInstanceCapacity", Meaning::NoCapacity),
             ("VcpuLimitExceeded", Meaning::LimitReached),
+            (
+                "TargetCapacityLimitExceededException",
+                Meaning::LimitReached,
+            ),
+            ("Client.VolumeLimitExceeded", Meaning::LimitReached),
             ("MaxSpotInstanceCountExceeded", Meaning::LimitReached),
             ("MaxFleetCountExceeded", Meaning::LimitReached),
             ("InstanceLimitExceeded", Meaning::LimitReached),

@@ -41,9 +41,9 @@ where
             let cause = failure.as_connector_error();
             let text = cause.map_or_else(|| chain(error).to_string(), |it| chain(it).to_string());
             if has_no_credentials(error) {
-                FleetError::NotPermitted(told(&no_credentials(&text)))
+                FleetError::NotPermitted(no_credentials(&text))
             } else if never_connected(error) {
-                FleetError::Unreachable(told(&text))
+                FleetError::Unreachable(format!("{}{NOBODY_THERE}", told(&text)))
             } else {
                 uncertain(call, told(&text))
             }
@@ -78,12 +78,51 @@ pub fn of_code(call: Call, code: &str, message: &str, status: Option<u16>) -> Fl
         Some(Meaning::Throttled) => FleetError::Throttled,
         Some(Meaning::NoCapacity) => FleetError::NoCapacity,
         Some(Meaning::NotFound) => FleetError::NotFound,
-        Some(Meaning::NotPermitted) => FleetError::NotPermitted(text()),
+        Some(Meaning::NotPermitted) => FleetError::NotPermitted(advised(code, &text())),
         Some(Meaning::LimitReached) => FleetError::LimitReached(text()),
         Some(Meaning::Rejected) => FleetError::Rejected(text()),
         Some(Meaning::Unknown) => uncertain(call, text()),
         None => by_status(call, status.unwrap_or_default(), text()),
     }
+}
+
+/// What to do where nothing answers.
+const NOBODY_THERE: &str = "; can this machine reach AWS, and are `region` and `endpoint_url` in \
+    [aws] right?";
+
+/// What to do where there are no credentials.
+const GIVE_SOME: &str = "; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or write the name of a \
+    profile as `profile` in [aws], or give this machine a role";
+
+/// `text`, which begins with `code`, and what to do about it, where AWS does not
+/// say so itself.
+fn advised(code: &str, text: &str) -> String {
+    let advice = match code {
+        // EC2 says that a request has expired where the credentials have.
+        "ExpiredToken"
+        | "ExpiredTokenException"
+        | "RequestExpired"
+        | "InvalidSecurity.RequestHasExpired" => {
+            "the credentials have expired: get new ones, or give windlass a role that renews \
+             them; or this machine's clock is wrong"
+        }
+        "SignatureDoesNotMatch" | "InvalidSignatureException" | "RequestTimeTooSkewed" => {
+            "the secret key does not belong to the key, or this machine's clock is wrong"
+        }
+        "AuthFailure"
+        | "InvalidAccessKeyId"
+        | "InvalidClientTokenId"
+        | "UnrecognizedClientException"
+        | "RegionDisabledException" => {
+            "AWS does not know this key, or not in this region: look at AWS_ACCESS_KEY_ID or the \
+             profile, at `region` in [aws], and whether the account has turned that region on"
+        }
+        "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" => {
+            "`windlass check --aws` names what to grant"
+        }
+        _ => return text.to_owned(),
+    };
+    format!("{text}; {advice}")
 }
 
 /// What a status says where no known code does. Never that something is not
@@ -107,7 +146,7 @@ fn uncertain(call: Call, text: String) -> FleetError {
 }
 
 /// The text in one line, cut to a length that a log bears.
-fn told(text: &str) -> String {
+pub(super) fn told(text: &str) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     match line.char_indices().nth(MESSAGE_CHARS_MAX) {
         Some((end, _)) => format!("{}...", &line[..end]),
@@ -132,13 +171,17 @@ fn no_credentials(text: &str) -> String {
         .split_once("profile `")
         .and_then(|(_, rest)| rest.split_once("` was not defined"));
     if let Some((profile, _)) = profile {
-        return format!("no credentials for AWS: there is no profile `{profile}`");
+        return format!(
+            "no credentials for AWS: there is no profile `{profile}`; look at `profile` in [aws], \
+             at AWS_PROFILE, and at ~/.aws/config"
+        );
     }
-    if text.contains("no credentials found in chain") {
-        let none = "none in the environment, in a profile, or from a role of this machine";
-        return format!("no credentials for AWS: {none}");
-    }
-    format!("no credentials for AWS: {text}")
+    let why = if text.contains("no credentials found in chain") {
+        "none in the environment, in a profile, or from a role of this machine".to_owned()
+    } else {
+        told(text)
+    };
+    format!("no credentials for AWS: {why}{GIVE_SOME}")
 }
 
 /// Whether there was nobody to ask as.
@@ -170,7 +213,7 @@ mod tests {
             Meaning::Throttled => FleetError::Throttled,
             Meaning::NoCapacity => FleetError::NoCapacity,
             Meaning::NotFound => FleetError::NotFound,
-            Meaning::NotPermitted => FleetError::NotPermitted(text),
+            Meaning::NotPermitted => FleetError::NotPermitted(advised(code, &text)),
             Meaning::LimitReached => FleetError::LimitReached(text),
             Meaning::Rejected => FleetError::Rejected(text),
             Meaning::Unknown => FleetError::Unknown(text),
@@ -331,10 +374,10 @@ mod tests {
         let message = "first line\n".repeat(100);
         let read = of_code(Call::Changes, "UnauthorizedOperation", &message, Some(403));
         let text = read.to_string();
-        assert!(
-            text.len() < MESSAGE_CHARS_MAX + 50 && text.ends_with("..."),
-            "{text}"
-        );
+        assert!(text.len() < MESSAGE_CHARS_MAX + 100, "{text}");
+        // What to do about it is not cut off.
+        let end = "...; `windlass check --aws` names what to grant";
+        assert!(text.ends_with(end), "{text}");
         assert!(!text.contains('\n'));
     }
 }

@@ -69,7 +69,7 @@ impl Place {
     }
 
     /// Makes `command` somebody AWS knows, whoever runs the test.
-    fn somebody(&self, command: &mut Command) {
+    pub(crate) fn somebody(&self, command: &mut Command) {
         command
             .env("AWS_ACCESS_KEY_ID", "test")
             .env("AWS_SECRET_ACCESS_KEY", "test")

@@ -12,8 +12,9 @@ use serde_json::json;
 use windlass_policies::model::{FleetError, Outcome};
 
 use crate::cloud::Cloud;
-use crate::daemon::{Daemon, Place, QUICK};
+use crate::daemon::{Daemon, Place, QUICK, SILENT};
 use crate::proxy::Guard;
+use crate::proxy::faults::{Fault, Faults};
 use crate::proxy::needs::Account;
 use crate::proxy::policy::Policy;
 use crate::server::Kind;
@@ -264,6 +265,63 @@ fn daemon_names_what_is_not_permitted_and_goes_on_once_it_is() {
         cloud.workers_report(&BTreeSet::new());
         cloud.alive().is_empty()
     });
+}
+
+/// Credentials that end while it runs are told as an error that a person must see
+/// to, once and with what to do; so is that they are good again.
+#[test]
+fn credentials_that_expire_are_told_once_with_what_to_do() {
+    if Kind::all().is_empty() {
+        return;
+    }
+    let cloud = &Cloud::new(Kind::Ministack, "expired");
+    let place = Place::new(&cloud.config(SILENT, QUICK));
+    let daemon = place.start();
+    daemon.cycles(1);
+    for (code, level, advice) in [
+        ("ExpiredToken", "ERROR", "the credentials have expired"),
+        ("AuthFailure", "ERROR", "or not in this region"),
+        (
+            "SignatureDoesNotMatch",
+            "ERROR",
+            "or this machine's clock is wrong",
+        ),
+        (
+            "UnauthorizedOperation",
+            "ERROR",
+            "`windlass check --aws` names what to grant",
+        ),
+        ("RequestLimitExceeded", "WARN", "throttled"),
+    ] {
+        let deny = Fault::Deny(code);
+        cloud
+            .proxy
+            .faults(|faults| faults.chance("DescribeInstances", deny, 1000));
+        daemon.cycles(4);
+        cloud.proxy.faults(Faults::calm);
+        daemon.cycles(3);
+        let told = daemon.told();
+        let of_sight = |words: &str| {
+            let lines = told.lines().filter(|line| line.contains(words));
+            lines.map(str::to_owned).collect::<Vec<String>>()
+        };
+        let hidden = of_sight("the fleet cannot be listed");
+        let [.., hidden] = &hidden[..] else {
+            panic!("{code}: {told}");
+        };
+        assert!(
+            hidden.contains(level) && hidden.contains(advice),
+            "{hidden}"
+        );
+        let mut after = told.lines().skip_while(|line| *line != hidden);
+        assert!(
+            after.any(|line| line.contains("can be listed again")),
+            "{code}: {told}"
+        );
+    }
+    let told = daemon.told();
+    let times = told.matches("the fleet cannot be listed").count();
+    assert!(times <= 5, "{told}");
 }
 
 /// Without each action in turn, the check says which one to grant, and where

@@ -342,6 +342,7 @@ impl Inner {
         let answer = match fault {
             Some(Fault::LoseRequest) => return Err(Broken),
             Some(Fault::Throttle) => throttled(call.protocol),
+            Some(Fault::Deny(code)) => Answer::refusal(call.protocol, 403, code, "AWS says no"),
             Some(Fault::Unavailable) => {
                 let message = "An internal error has occurred";
                 Answer::refusal(call.protocol, 500, "InternalError", message)

@@ -37,7 +37,7 @@ fn block(page: &str, first: &str) -> String {
 }
 
 /// Whether the tests were told to do without `program`.
-fn left_out(program: &str) -> bool {
+pub(crate) fn left_out(program: &str) -> bool {
     let without = std::env::var("WINDLASS_TESTS_WITHOUT").unwrap_or_default();
     let left_out = without.split_whitespace().any(|name| name == program);
     if left_out {

@@ -11,6 +11,7 @@ use windlass_policies::signal::SignalKind;
 use crate::Signals;
 use crate::redis::Redis;
 use crate::runtime;
+use crate::web::{Reply, Server};
 
 /// What is wrong with the tables in `text`.
 #[track_caller]
@@ -215,7 +216,11 @@ fn windlass(folder: &Path, arguments: &[&str], secret: Option<&str>) -> (String,
     command
         .current_dir(folder)
         .env_remove("WINDLASS_LOG")
-        .env_remove("JOBS_PASSWORD");
+        .env_remove("JOBS_PASSWORD")
+        // Somebody at AWS, wherever this runs.
+        .env("AWS_ACCESS_KEY_ID", "test")
+        .env("AWS_SECRET_ACCESS_KEY", "aws-s3cret")
+        .env("AWS_SESSION_TOKEN", "session-s3cret");
     if let Some(secret) = secret {
         command.env("JOBS_PASSWORD", secret);
     }
@@ -309,4 +314,84 @@ fn the_whole_program_reads_a_list_and_tells_no_secret() {
         }
     }
     assert!(looked_at >= 2, "the configuration and the store");
+}
+
+/// With everything logged that windlass and its libraries can say, no secret is,
+/// in whatever form it was sent.
+#[test]
+fn no_secret_is_told_however_much_is_logged() {
+    // It repeats all it was sent.
+    let server = Server::start(|head| Reply::new("401 Unauthorized", "", head));
+    let (url, port) = (server.url("/"), server.port());
+    let password = "password = { env = \"JOBS_PASSWORD\" }\ntimeout = \"1s\"";
+    let mut signals = Vec::new();
+    for (name, keys) in [
+        (
+            "backlog",
+            format!("source = \"http_json\"\nurl = \"{url}a\"\npointer = \"\"\nuser = \"u\""),
+        ),
+        (
+            "b",
+            format!("source = \"prometheus\"\nurl = \"{url}\"\nquery = \"x\"\nuser = \"u\""),
+        ),
+        (
+            "c",
+            format!(
+                "source = \"redis\"\nurl = \"redis://127.0.0.1:{port}\"\nlist = \"x\"\nuser = \"u\""
+            ),
+        ),
+        (
+            "d",
+            format!(
+                "source = \"postgres\"\nhost = \"127.0.0.1\"\nport = {port}\ntls = \"off\"\n\
+                 database = \"x\"\nuser = \"u\"\nquery = \"select 1\""
+            ),
+        ),
+    ] {
+        let kind = if ["b", "d"].contains(&name) {
+            "kind = \"total\"\n"
+        } else {
+            ""
+        };
+        signals.push(format!(
+            "[fleet.jobs.signals.{name}]\n{kind}{keys}\n{password}\n"
+        ));
+    }
+    signals.push(format!(
+        "[fleet.jobs.signals.e]\nkind = \"total\"\nsource = \"http_json\"\nurl = \"{url}e\"\n\
+         pointer = \"\"\nbearer_token = {{ env = \"JOBS_PASSWORD\" }}\n\
+         headers = {{ X-Key = {{ env = \"JOBS_PASSWORD\" }} }}\n"
+    ));
+    if cfg!(feature = "aws") {
+        signals.push(format!(
+            "[fleet.jobs.signals.f]\nsource = \"sqs\"\nqueue_url = \"{url}1/q\"\n\
+             count = \"visible\"\n[aws]\nregion = \"us-east-1\"\nendpoint_url = \"{url}\"\n"
+        ));
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(
+        folder.path().join("w.toml"),
+        fleet("[\"sleep\", \"20\"]", &signals.concat()),
+    )
+    .expect("written");
+    let run = ["-vvv", "run", "--config", "w.toml", "--once"];
+    let (told, code) = windlass(folder.path(), &run, Some("whole-s3cret"));
+    assert_eq!(code, Some(0), "{told}");
+    // All were asked, and the libraries told what they did.
+    let asked = server.requests().concat();
+    for part in [
+        "GET /a",
+        "GET /api/v1/query",
+        "GET /e",
+        "x-key: whole-s3cret",
+    ] {
+        assert!(asked.contains(part), "{part} is not in {asked}");
+    }
+    assert!(told.contains("TRACE"), "{told}");
+    // As it is, and in base64 with what stands before it, as a basic login.
+    for secret in ["s3cret", "dTp3aG9sZS1zM2NyZXQ"] {
+        let lines: Vec<&str> = told.lines().filter(|line| line.contains(secret)).collect();
+        assert!(lines.is_empty(), "{lines:?}");
+    }
+    assert!(asked.contains("dTp3aG9sZS1zM2NyZXQ"), "a basic login");
 }

@@ -273,11 +273,14 @@ where
     E: ProvideErrorMetadata + Error + 'static,
 {
     match fleet_error(Call::Reads, error) {
-        FleetError::NotPermitted(told) => Verdict::NotPermitted {
-            action: words::denied_action(&told).unwrap_or(action).to_owned(),
-            statements: Vec::new(),
-            told,
-        },
+        FleetError::NotPermitted(advised) => {
+            let told = words::of_aws(error).unwrap_or(advised);
+            Verdict::NotPermitted {
+                action: words::denied_action(&told).unwrap_or(action).to_owned(),
+                statements: Vec::new(),
+                told,
+            }
+        }
         FleetError::Throttled => Verdict::Wrong {
             key: String::new(),
             told: "AWS throttles this account; try again in a minute".to_owned(),

@@ -6,7 +6,7 @@ use aws_sdk_ec2::config::http::HttpResponse;
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use windlass_policies::model::FleetError;
 
-use crate::aws::errors::{Call, fleet_error};
+use crate::aws::errors::{Call, fleet_error, told};
 use crate::config::ec2::LaunchFrom;
 
 /// The code and the message of a refusal, in one line.
@@ -17,8 +17,7 @@ where
     let refusal = error.as_service_error()?;
     let code = refusal.code()?;
     let message = refusal.message().unwrap_or_default();
-    let message: Vec<&str> = message.split_whitespace().collect();
-    Some(format!("{code}: {}", message.join(" ")))
+    Some(told(&format!("{code}: {message}")))
 }
 
 /// The action that AWS says was denied, which need not be the one asked for: a
@@ -38,30 +37,15 @@ where
 {
     let told = fleet_error(Call::Reads, error);
     let code = error.code().unwrap_or_default();
-    let advice = match (&told, code) {
-        (_, "ExpiredToken" | "ExpiredTokenException" | "RequestExpired") => {
-            "the credentials have expired; get new ones, or give windlass a role that renews them"
+    let advice = match told {
+        // It was answered, and not by AWS.
+        FleetError::NotPermitted(_) if code.is_empty() && error.raw_response().is_some() => {
+            format!("AWS does not know this key, or not in region {region}")
+        }
+        FleetError::Rejected(_) if code.is_empty() => {
+            "what answers there does not speak as AWS does; look at `endpoint_url` in [aws]"
                 .to_owned()
         }
-        (_, "SignatureDoesNotMatch" | "InvalidSignatureException") => {
-            "the secret key does not belong to the key, or this clock is wrong".to_owned()
-        }
-        (FleetError::NotPermitted(_), "") if error.as_service_error().is_none() => {
-            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or write the name of a profile as \
-             `profile` in [aws], or give this machine a role"
-                .to_owned()
-        }
-        (_, "InvalidClientTokenId" | "UnrecognizedClientException" | "AuthFailure")
-        | (FleetError::NotPermitted(_), "") => format!(
-            "AWS does not know this key, or not in region {region}; look at AWS_ACCESS_KEY_ID, \
-             or at the profile"
-        ),
-        (FleetError::Unreachable(_), _) => format!(
-            "is {region} a region, and can this machine reach AWS there? Look at `region` and \
-             `endpoint_url` in [aws]"
-        ),
-        (_, "") => "what answers there does not speak as AWS does; look at `endpoint_url` in [aws]"
-            .to_owned(),
         _ => return told.to_string(),
     };
     format!("{told}; {advice}")

@@ -19,6 +19,8 @@ pub(crate) enum Fault {
     Throttle,
     /// Refused with an internal error, 500.
     Unavailable,
+    /// Refused with this code, for who asks.
+    Deny(&'static str),
     /// A listing tells what an earlier one told.
     Stale,
     /// The answer breaks off in its middle, and says that this is all of it.
