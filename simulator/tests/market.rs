@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use windlass_policies::model::{Action, FleetError, Outcome, Reason};
+use windlass_policies::model::{Action, FleetError, Notice, Outcome, Reason};
 use windlass_policies::policy_file;
 use windlass_policies::presets;
 use windlass_policies::reconcile::Cycle;
@@ -130,6 +130,118 @@ fn a_dry_pool_is_left_for_the_next_in_the_same_cycle() {
     assert!(score.wait_secs.p99 < 600.0, "{score:?}");
     let (again, _) = run(&scenario, preset("queue-backlog"));
     assert_eq!(score, again);
+}
+
+/// How many instances the cycle asked of `offering`.
+fn asked(cycle: &Cycle, offering: &str) -> u32 {
+    let counts = cycle.done.iter().map(|(action, _)| match action {
+        Action::Launch {
+            offering: from,
+            count,
+            ..
+        } if from == offering => *count,
+        _ => 0,
+    });
+    counts.sum()
+}
+
+/// A quiet day on two pools of spot: the keys of the first one are to be given.
+fn two_pools(first: &str, interval: &str) -> Scenario {
+    scenario(&format!(
+        r#"
+[workload]
+trace = "nasa_http_jul95_week.rate.csv.gz"
+length = "1d"
+service = {{ distribution = "lognormal", mean = "30s", cv = 1.0 }}
+busy_mean = 20.0
+[cloud]
+boot = {{ distribution = "constant", value = "90s" }}
+[[cloud.offering]]
+name = "spot-a"
+market = "spot"
+{first}
+[[cloud.offering]]
+name = "spot-b"
+market = "spot"
+usd_per_hour = 0.06
+[fleet]
+interval = "{interval}"
+initial = 10
+max = 100
+[objective]
+usd_per_job_hour_waiting = 1.0
+"#
+    ))
+}
+
+#[test]
+fn what_is_cheapest_by_the_price_of_the_hour_is_bought() {
+    let prices = r#"prices = [
+    { from = "0s", usd_per_hour = 0.05 },
+    { from = "6h", usd_per_hour = 0.07 },
+    { from = "18h", usd_per_hour = 0.05 },
+]"#;
+    let scenario = two_pools(prices, "30s");
+    let (_, cycles) = run(&scenario, preset("queue-backlog"));
+    let begin = cycles[0].seen.now;
+    let (mut cheap, mut dear) = (0, 0);
+    for cycle in &cycles {
+        // The first tick comes after one interval.
+        let age = cycle.seen.now.since(begin) + Duration::from_secs(30);
+        let hour = age.as_secs() / 3_600;
+        let is_dear = (6..18).contains(&hour);
+        let price = cycle.seen.prices["spot-a"].price.get();
+        assert_eq!(price, if is_dear { 70_000 } else { 50_000 }, "{hour} h");
+        assert!(!cycle.seen.prices.contains_key("spot-b"));
+        let (other, own) = if is_dear {
+            dear += asked(cycle, "spot-b");
+            ("spot-a", "spot-b")
+        } else {
+            cheap += asked(cycle, "spot-a");
+            ("spot-b", "spot-a")
+        };
+        assert_eq!(asked(cycle, other), 0, "{own} is cheaper at {hour} h");
+    }
+    assert!(cheap > 10 && dear > 10, "{cheap} and {dear} were bought");
+}
+
+#[test]
+fn a_pool_that_takes_back_what_it_gave_is_bought_from_less() {
+    let interruption = "usd_per_hour = 0.05\ninterruption = { every = \"4h\", within = \"0s\" }";
+    let scenario = two_pools(interruption, "30s");
+    let (score, cycles) = run(&scenario, preset("queue-backlog"));
+    let taken = |cycle: &Cycle| {
+        let listing = cycle.seen.fleet.as_ref().ok();
+        let instances = listing.iter().flat_map(|listing| &listing.instances);
+        let told = instances.filter(|one| matches!(one.notice, Some(Notice::Interruption { .. })));
+        told.count()
+    };
+    let mut waves = 0;
+    let mut last = None;
+    let (mut soon_a, mut soon_b, mut late_a, mut late_b) = (0, 0, 0, 0);
+    for (place, cycle) in cycles.iter().enumerate() {
+        if taken(cycle) > 0 && (place == 0 || taken(&cycles[place - 1]) == 0) {
+            waves += 1;
+            // There is capacity, and what was taken is replaced elsewhere.
+            assert_eq!(asked(cycle, "spot-a"), 0, "{}", cycle.decision.summary());
+            assert!(asked(cycle, "spot-b") > 0, "{}", cycle.decision.summary());
+            last = Some(cycle.seen.now);
+        }
+        let Some(last) = last else { continue };
+        if cycle.seen.now.since(last) < Duration::from_mins(15) {
+            soon_a += asked(cycle, "spot-a");
+            soon_b += asked(cycle, "spot-b");
+        } else if cycle.seen.now.since(last) > Duration::from_mins(75) {
+            late_a += asked(cycle, "spot-a");
+            late_b += asked(cycle, "spot-b");
+        }
+    }
+    assert!(waves >= 3, "only {waves} waves");
+    assert_eq!(score.launches_without_capacity, None, "{score:?}");
+    // It is dearer than the other as long as more than a sixth was lost of late,
+    // and the cheapest again once that is forgotten.
+    assert!(soon_b > 5 * soon_a, "{soon_a} and {soon_b} soon after");
+    assert!(late_a > 0 && late_b == 0, "{late_a} and {late_b} later on");
 }
 
 #[test]

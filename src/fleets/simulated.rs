@@ -15,6 +15,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use windlass_policies::model::{Action, Epoch, FleetError, Listing, Outcome};
 use windlass_policies::ports::{Clock, FleetProvider, MetricSource};
+use windlass_policies::quote::Quotes;
 use windlass_policies::signal::{Readings, SignalSpec};
 use windlass_policies::spec::FleetSpec;
 use windlass_policies::units::Timestamp;
@@ -168,6 +169,10 @@ impl MetricSource for SimulatedFleet {
 }
 
 impl FleetProvider for SimulatedFleet {
+    fn prices(&self) -> Quotes {
+        self.ports.prices()
+    }
+
     async fn list(&self, fleet: &str) -> Result<Listing, FleetError> {
         let now = self.catch_up();
         self.log

@@ -264,6 +264,11 @@ impl Jobs {
         self.times(job).expect(FORGOTTEN).1
     }
 
+    /// When job `job` arrives, and how long it takes.
+    pub(super) fn arrival_and_service(&self, job: u64) -> (u64, u64) {
+        self.times(job).expect(FORGOTTEN)
+    }
+
     /// Arrival and service of a job, unless it was forgotten.
     fn times(&self, job: u64) -> Option<(u64, u64)> {
         if job < self.pieces[0].first {

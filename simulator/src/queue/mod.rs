@@ -319,7 +319,7 @@ impl Queue {
     fn restart_lost(&mut self) {
         let mut restarted = 0;
         for lost in &self.lost {
-            let (arrival, service) = (self.jobs.arrival(lost.job), self.jobs.service(lost.job));
+            let (arrival, service) = self.jobs.arrival_and_service(lost.job);
             // As if it arrived when it was lost; its wait is counted from its
             // arrival all the same.
             let batch = Batch {

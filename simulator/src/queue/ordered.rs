@@ -182,7 +182,9 @@ impl OrderedQueue {
             let batch = jobs.batch(self.arrived, arrived);
             for (arrival, service) in batch.arrivals.iter().zip(batch.services) {
                 let arrival = arrival + batch.offset;
-                self.pass(arrival, true);
+                if self.departures.first().min(self.boot_next) <= arrival {
+                    self.pass(arrival, true);
+                }
                 self.now = arrival;
                 let job = self.arrived;
                 self.arrived += 1;
@@ -279,7 +281,8 @@ impl OrderedQueue {
         }
         let offered = self.slots[place].offered;
         if let Some(job) = offered.then(|| self.next_waiting()).flatten() {
-            self.start(slot, job, self.jobs.arrival(job), self.jobs.service(job));
+            let (arrival, service) = self.jobs.arrival_and_service(job);
+            self.start(slot, job, arrival, service);
             return;
         }
         self.departures.set(place, NEVER);
@@ -289,6 +292,10 @@ impl OrderedQueue {
     }
 
     fn offer(&mut self, key: FreeKey) {
+        if self.free.back().is_none_or(|last| *last < key) {
+            self.free.push_back(key);
+            return;
+        }
         let mut place = self.free.len();
         while place > 0 && self.free[place - 1] > key {
             place -= 1;
@@ -303,7 +310,8 @@ impl OrderedQueue {
                 return;
             };
             if let Some(job) = self.next_waiting() {
-                self.start(slot, job, self.jobs.arrival(job), self.jobs.service(job));
+                let (arrival, service) = self.jobs.arrival_and_service(job);
+                self.start(slot, job, arrival, service);
             }
         }
     }
@@ -317,6 +325,9 @@ impl OrderedQueue {
     }
 
     fn level(&self, job: u64) -> usize {
+        if self.lines.len() == 1 {
+            return 0;
+        }
         let index = narrow(job % wide(self.length).max(1));
         self.classes
             .as_ref()

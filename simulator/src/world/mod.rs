@@ -26,6 +26,7 @@ use windlass_policies::model::{
     Action, Epoch, FleetError, Instance, InstanceId, LaunchToken, Listing, Market, Offering,
     Outcome, Work,
 };
+use windlass_policies::quote::{Quote, Quotes};
 use windlass_policies::signal::{Readings, SignalSpec};
 use windlass_policies::units::{MicroUsd, Timestamp, micros_of};
 
@@ -358,6 +359,18 @@ impl World {
         })
     }
 
+    /// What the offerings cost now whose price changes over time.
+    pub fn quotes(&self) -> Quotes {
+        let now = self.queue.now();
+        let read_at = self.now();
+        let moving = self.spec.offerings.iter().zip(&self.pools);
+        let quotes = moving.filter_map(|(offering, pool)| {
+            let price = pool.spec.prices.as_ref()?.at(now);
+            Some((offering.name.clone(), Quote { price, read_at }))
+        });
+        quotes.collect()
+    }
+
     /// Does `action`, unless a newer epoch has acted on this fleet.
     pub fn apply(&mut self, fleet: &str, epoch: Epoch, action: &Action) -> Outcome {
         if fleet != self.spec.fleet {
@@ -455,11 +468,12 @@ impl World {
         let now = self.queue.now();
         let pool = &mut self.pools[offering];
         let own = pool.spec.boot;
+        let course = pool.spec.prices.as_deref();
         if let Some(warm) = self
             .warm_pool
             .as_mut()
             .filter(|warm| warm.spec.offering == offering)
-            && let Some(start) = warm.take(now, self.spec.offerings[offering].price)
+            && let Some(start) = warm.take(now, self.spec.offerings[offering].price, course)
         {
             return Some(start);
         }

@@ -6,6 +6,7 @@ use std::collections::{BTreeSet, VecDeque};
 use windlass_policies::units::{MICROS_PER_SEC, Meter, MicroUsdPerHour};
 
 use super::cloud::{BucketSpec, CapacitySpec, PoolSpec, WarmPoolSpec};
+use super::price::PriceCourse;
 use crate::distribution::Distribution;
 use crate::random::Stream;
 
@@ -211,13 +212,21 @@ impl WarmPool {
     }
 
     /// Takes one out at `now`, if there is one: how long it takes to start. The
-    /// one that replaces it boots first, at `price`.
-    pub(super) fn take(&mut self, now: u64, price: MicroUsdPerHour) -> Option<u64> {
+    /// one that replaces it boots first, at the prices of `course`, or `price`.
+    pub(super) fn take(
+        &mut self,
+        now: u64,
+        price: MicroUsdPerHour,
+        course: Option<&PriceCourse>,
+    ) -> Option<u64> {
         self.catch_up(now);
         self.stopped = self.stopped.checked_sub(1)?;
         let boot = self.spec.boot.sample_micros(&mut self.boots);
-        self.meter.add(price, boot);
         let done = now.saturating_add(boot);
+        match course {
+            Some(course) => course.charge(&mut self.meter, now, done),
+            None => self.meter.add(price, boot),
+        }
         let before = self.filling.partition_point(|other| *other <= done);
         self.filling.insert(before, done);
         Some(self.spec.start.sample_micros(&mut self.starts))

@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use windlass_policies::model::{Action, Epoch, FleetError, Listing, Outcome};
 use windlass_policies::ports::{Clock, FleetProvider, MetricSource};
+use windlass_policies::quote::Quotes;
 use windlass_policies::signal::{Readings, SignalSpec};
 use windlass_policies::units::Timestamp;
 
@@ -46,6 +47,10 @@ impl MetricSource for SimulatedPorts {
 }
 
 impl FleetProvider for SimulatedPorts {
+    fn prices(&self) -> Quotes {
+        self.0.borrow().quotes()
+    }
+
     async fn list(&self, fleet: &str) -> Result<Listing, FleetError> {
         self.0.borrow().list(fleet)
     }

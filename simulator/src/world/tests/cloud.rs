@@ -6,6 +6,7 @@ use std::time::Duration;
 use windlass_policies::model::{
     Billing, FleetError, Instance, InstanceId, Market, Notice, Offering, Phase,
 };
+use windlass_policies::quote::Quote;
 use windlass_policies::signal::{Reading, SignalSpec, standard};
 use windlass_policies::units::{MicroUsd, MicroUsdPerHour, Timestamp};
 
@@ -570,6 +571,52 @@ fn changing_prices_and_long_minimums_are_charged_as_they_are() {
             );
         }
     }
+}
+
+#[test]
+fn prices_that_change_are_seen_as_they_are() {
+    let price = MicroUsdPerHour::new;
+    let steps = vec![(0, price(50)), (HOUR, price(20)), (2 * HOUR, price(90))];
+    let mut world = world(spec(pool(PoolSpec {
+        prices: PriceCourse::new(steps).map(Arc::new),
+        ..PoolSpec::default()
+    })));
+    for (secs, expected) in [(0, 50), (3_599, 50), (3_600, 20), (7_200, 90), (90_000, 90)] {
+        world.advance(at(secs));
+        let quotes: Vec<_> = world.quotes().into_iter().collect();
+        let quote = Quote {
+            price: price(expected),
+            read_at: at(secs),
+        };
+        // The other's price stands still, so there is nothing to say of it.
+        assert_eq!(quotes, [("spot".to_owned(), quote)], "at {secs}");
+    }
+}
+
+#[test]
+fn what_fills_up_a_warm_pool_boots_at_the_price_of_the_moment() {
+    let price = MicroUsdPerHour::new;
+    let boot = secs(60);
+    let warm = WarmPoolSpec {
+        offering: 0,
+        size: 1,
+        start: Distribution::constant(secs(2)).expect("short"),
+        boot: Distribution::constant(boot).expect("short"),
+        price: price(0),
+    };
+    let steps = vec![(0, price(3_600)), (130_000_000, price(36_000))];
+    let mut cloud = pool(PoolSpec {
+        prices: PriceCourse::new(steps).map(Arc::new),
+        ..PoolSpec::default()
+    });
+    cloud.warm_pool = Some(warm);
+    let mut world = world(spec(cloud));
+    world.advance(at(100));
+    launch(&mut world, 1, 1).expect("launched");
+    world.advance(at(200));
+    // 30 s at a micro-dollar a second, 30 s at ten.
+    let cost = world.summary().extras.warm_pool_cost;
+    assert_eq!(cost, Some(MicroUsd::new(30 + 300)));
 }
 
 #[test]
