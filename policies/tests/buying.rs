@@ -17,10 +17,10 @@ use windlass_policies::memory::Memory;
 use windlass_policies::memory_store::MemoryStore;
 use windlass_policies::model::{
     Action, Billing, Epoch, FleetError, Instance, InstanceId, LaunchToken, Listing, Market, Notice,
-    Observation, Offering, Outcome, Phase, Work,
+    Observation, Offering, Outcome, Phase, Reason, Work,
 };
 use windlass_policies::policy::{Fixed, NamedPolicy, Policy, QueueBacklog};
-use windlass_policies::ports::{Clock, FleetProvider, MetricSource, Store};
+use windlass_policies::ports::{Clock, FleetProvider, MetricSource, Record, Store};
 use windlass_policies::quote::{Quote, Quotes};
 use windlass_policies::reconcile::{Cycle, Mode, Ports, reconcile};
 use windlass_policies::signal::{Readings, SignalSpec};
@@ -402,6 +402,24 @@ fn a_launch_that_was_planned_elsewhere_counts_after_a_crash() {
     tail.pop();
     let rebuilt = Memory::rebuild(&spec, "s1", Epoch(2), &tail);
     assert_eq!((rebuilt.unlisted(), rebuilt.unanswered()), (4, 4));
+}
+
+/// `windlass explain` reads it there. Planted: a record of the launch without it,
+/// which no other test noticed.
+#[test]
+fn why_something_was_bought_elsewhere_is_in_its_record() {
+    let shop = Shop::with(&[("spot-a", 0), ("spot-b", 9), ("demand", 9)]);
+    let cycle = shop.cycle(&fixed(4));
+    let records = shop.store.tail("workers").expect("in memory");
+    let planned: Vec<Reason> = records
+        .into_iter()
+        .filter_map(|record| match record {
+            Record::Planned { why, .. } => why,
+            Record::Decided(_) | Record::Acted { .. } => None,
+        })
+        .collect();
+    assert_eq!(planned, cycle.elsewhere);
+    assert_eq!(planned.len(), 1);
 }
 
 #[test]
