@@ -5,11 +5,15 @@
 //! other: so whatever a search tries is a policy that a person could have
 //! written, and a kind of policy declares its knobs with one line in [`of`].
 
+mod rewrite;
+
 use toml::{Table, Value};
 
 use crate::fields::{duration_text, parse_duration};
 use crate::policy_file::{self, PolicyFile};
 use crate::problems::Problems;
+
+pub use rewrite::Change;
 
 /// A key to turn, or several that are turned together.
 #[derive(Clone, Copy, Debug, PartialEq)]

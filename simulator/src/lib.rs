@@ -15,6 +15,7 @@ pub mod embedded;
 pub mod engine;
 pub mod faults;
 pub mod fingerprint;
+pub mod gain;
 pub mod queue;
 pub mod random;
 pub mod report;

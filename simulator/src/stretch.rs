@@ -110,6 +110,69 @@ pub fn run(
     Ok(measure(scenario, workload, &world, span, before))
 }
 
+/// What a block of a run came to: the part between two cuts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Block {
+    /// What was charged for instances in it, as in [`Stretch::instance_cost`].
+    pub instance_cost: MicroUsd,
+    /// What the waiting of the jobs that arrived in it is worth, rounded up; so
+    /// far, if they still wait where the run ends.
+    pub delay_cost: MicroUsd,
+}
+
+impl Block {
+    /// Both.
+    pub fn total_cost(&self) -> MicroUsd {
+        self.instance_cost + self.delay_cost
+    }
+}
+
+/// What the fleet of `spec` comes to in each of the blocks that end at `cuts`,
+/// in microseconds of the world and in order; the first begins at 0, and the run
+/// ends at the last. `watch` is told as in [`run`].
+///
+/// # Errors
+/// If the scenario makes no world.
+pub fn blocks(
+    scenario: &Scenario,
+    workload: &Workload,
+    spec: &FleetSpec,
+    cuts: &[u64],
+    watch: impl Fn(u64),
+) -> Result<Vec<Block>, StretchError> {
+    let world = scenario.world(&spec.name, workload, &spec.signals, false)?;
+    let begins_at = world.now();
+    let step = windlass_policies::units::micros_of(spec.interval);
+    let mut run = Run::new(spec, world);
+    let mut charged = Vec::new();
+    for cut in cuts {
+        let at = begins_at + Duration::from_micros(*cut);
+        run = run.go_on(at, |_, _| watch(step))?;
+        run.world().advance(at);
+        charged.push(run.world().view().instance_cost);
+    }
+    let end = cuts.last().copied().unwrap_or(0);
+    let world = run.finish(begins_at + Duration::from_micros(end));
+    let arrivals = workload.jobs.arrivals();
+    let mut sums: Vec<Sums> = cuts.iter().map(|_| Sums::new(scenario, workload)).collect();
+    world.each_wait(|job, wait| {
+        let job = usize::try_from(job).unwrap_or(usize::MAX);
+        let block = arrivals
+            .get(job)
+            .map(|arrival| cuts.partition_point(|cut| cut <= arrival));
+        if let Some(sums) = block.and_then(|block| sums.get_mut(block)) {
+            sums.add(job, wait);
+        }
+    });
+    let before = std::iter::once(MicroUsd::ZERO).chain(charged.iter().copied());
+    let each = before.zip(&charged).zip(&sums);
+    let block = |((before, after), sums): ((MicroUsd, &MicroUsd), &Sums)| Block {
+        instance_cost: MicroUsd::new(after.get().saturating_sub(before.get())),
+        delay_cost: sums.cost(),
+    };
+    Ok(each.map(block).collect())
+}
+
 /// What had come together where the part begins.
 #[derive(Clone, Copy, Default)]
 struct Before {
@@ -279,6 +342,22 @@ mod tests {
             assert_eq!(p95, Some(score.wait_secs.p95));
             assert_eq!((whole.jobs, whole.launches), (score.jobs, score.launches));
         }
+    }
+
+    #[test]
+    fn blocks_are_what_parts_come_to() {
+        let stage = stage("web-week");
+        let cuts = [DAY / 3, DAY / 2 + 30_000_000, DAY];
+        let blocks = blocks(&stage.0, &stage.1, &spec(&stage.0), &cuts, |_| ()).expect("runs");
+        let last = part(&stage, cuts[1], DAY);
+        assert_eq!(blocks[2].instance_cost, last.instance_cost);
+        assert_eq!(blocks[2].delay_cost, last.delay_cost);
+        let whole = part(&stage, 0, DAY);
+        let cost = blocks[0].instance_cost + blocks[1].instance_cost + blocks[2].instance_cost;
+        assert_eq!(cost, whole.instance_cost);
+        let delay: i64 = blocks.iter().map(|block| block.delay_cost.get()).sum();
+        // Each block is rounded up by itself.
+        assert!((0..=2).contains(&(delay - whole.delay_cost.get())));
     }
 
     #[test]

@@ -1,30 +1,58 @@
 //! The search for the places of a policy's knobs that cost least.
 //!
 //! Successive halving with common random numbers: every candidate meets the
-//! same jobs and the same boots, so that what differs is the policy.
+//! same jobs and the same boots, so that what differs is the policy. How wide
+//! the search is says its [`Course`]:
 //!
-//! 1. Candidates are the policy as it stands in its file, and [`FIRST`] others
-//!    that fill the space of the knobs evenly (Halton's sequence, shifted as a
-//!    whole by the stream `tuning` of the seed). They run through the first half
-//!    of the window.
-//! 2. The [`KEPT`] best of them, and the policy as it stands, run through all of
-//!    it.
-//! 3. Twice, [`AROUND`] candidates around the best are tried on all of it: first
-//!    within an eighth of each knob's way, then within a thirty-second.
+//! 1. Candidates are the policy as it stands in its file, and
+//!    [`first`](Course::first) others that fill the space of the knobs evenly
+//!    (Halton's sequence, shifted as a whole by the stream `tuning` of the seed).
+//!    They run through the first rung, the beginning of the load.
+//! 2. From rung to rung, each of which reaches further, the best of them and the
+//!    policy as it stands go on.
+//! 3. On the last rung, twice, [`around`](Course::around) candidates around the
+//!    best are tried: first within an eighth of each knob's way, then within a
+//!    thirty-second.
 //!
 //! The least cost wins; of equals, who was tried first. So the policy as it
-//! stands is never given up for one that is worse in the window.
+//! stands is never given up for one that is worse on the last rung.
 
 use crate::random::Stream;
 
-/// How many candidates there are at first, beside the policy as it stands.
-pub const FIRST: usize = 23;
+/// How wide a search is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Course {
+    /// How many candidates there are at first, beside the policy as it stands.
+    pub first: usize,
+    /// How many of them go on after each rung but the last.
+    pub kept: Vec<usize>,
+    /// How many are tried around the best, twice.
+    pub around: usize,
+}
 
-/// How many of them are tried on the whole window.
-pub const KEPT: usize = 6;
+impl Course {
+    /// That of a comparison: half of the tuning window, then all of it.
+    pub fn of_window() -> Self {
+        Self {
+            first: 23,
+            kept: vec![6],
+            around: 6,
+        }
+    }
 
-/// How many are tried around the best, twice.
-pub const AROUND: usize = 6;
+    /// How many candidates are tried on each rung at most, with so many knobs.
+    pub fn tries(&self, dials: usize) -> Vec<usize> {
+        if dials == 0 {
+            return vec![0; self.kept.len() + 1];
+        }
+        let mut tries = vec![1 + self.first];
+        tries.extend(self.kept.iter().map(|kept| kept + 1));
+        if let Some(last) = tries.last_mut() {
+            *last += RADII.len() * self.around;
+        }
+        tries
+    }
+}
 
 /// How far around, as a share of a knob's way.
 const RADII: [f64; 2] = [1.0 / 8.0, 1.0 / 32.0];
@@ -35,55 +63,41 @@ const BASES: [u32; 8] = [2, 3, 5, 7, 11, 13, 17, 19];
 /// Where knobs stand: from 0 to 1, or as in the file for `None`.
 pub type Places = Vec<Option<f64>>;
 
-/// How much of the window candidates are tried on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
-    /// The first half.
-    Half,
-    /// All of it.
-    Whole,
-}
-
-/// How many windows a search goes through in all, in halves.
-pub fn half_windows(dials: usize) -> u64 {
-    if dials == 0 {
-        return 0;
-    }
-    let whole = KEPT + 1 + RADII.len() * AROUND;
-    u64::try_from(1 + FIRST + 2 * whole).unwrap_or(u64::MAX)
-}
-
-/// The places of `dials` knobs that cost least. `cost` tells, for each of some
-/// candidates, what it costs on a part of the window; `None` for what makes no
+/// The places of `dials` knobs that were tried on the last rung, the one that
+/// costs least first; there is at least one. `cost` tells, for each of some
+/// candidates, what it costs on a rung, counted from 0; `None` for what makes no
 /// policy.
 ///
 /// # Errors
 /// Those of `cost`.
 pub fn search<E>(
+    course: &Course,
     dials: usize,
     seed: u64,
-    mut cost: impl FnMut(Part, &[Places]) -> Result<Vec<Option<i64>>, E>,
-) -> Result<Places, E> {
+    mut cost: impl FnMut(usize, &[Places]) -> Result<Vec<Option<i64>>, E>,
+) -> Result<Vec<Places>, E> {
     let mut stream = Stream::new(seed, "tuning");
     let as_it_stands: Places = vec![None; dials];
     if dials == 0 {
-        return Ok(as_it_stands);
+        return Ok(vec![as_it_stands]);
     }
-    let mut first = vec![as_it_stands.clone()];
-    first.extend(even(dials, FIRST, &mut stream));
-    let mut halved = Ranked::default();
-    halved.add(&first, cost(Part::Half, &first)?);
-    let mut kept = vec![as_it_stands.clone()];
-    let others = halved.best().filter(|places| **places != as_it_stands);
-    kept.extend(others.take(KEPT).cloned());
-    let mut whole = Ranked::default();
-    whole.add(&kept, cost(Part::Whole, &kept)?);
+    let mut tried = vec![as_it_stands.clone()];
+    tried.extend(even(dials, course.first, &mut stream));
+    let mut ranked = Ranked::default();
+    ranked.add(&tried, cost(0, &tried)?);
+    for (rung, kept) in course.kept.iter().enumerate() {
+        tried = vec![as_it_stands.clone()];
+        let others = ranked.best().filter(|places| **places != as_it_stands);
+        tried.extend(others.take(*kept).cloned());
+        ranked = Ranked::default();
+        ranked.add(&tried, cost(rung + 1, &tried)?);
+    }
     for radius in RADII {
-        let centre = whole.best().find(|places| **places != as_it_stands);
+        let centre = ranked.best().find(|places| **places != as_it_stands);
         let Some(centre) = centre.cloned() else {
             break;
         };
-        let mut around = even(dials, AROUND, &mut stream);
+        let mut around = even(dials, course.around, &mut stream);
         for place in around
             .iter_mut()
             .flat_map(|places| places.iter_mut().zip(&centre))
@@ -92,10 +106,13 @@ pub fn search<E>(
                 *place = (centre + radius * (2.0 * *place - 1.0)).clamp(0.0, 1.0);
             }
         }
-        whole.add(&around, cost(Part::Whole, &around)?);
+        ranked.add(&around, cost(course.kept.len(), &around)?);
     }
-    let best = whole.best().next().cloned();
-    Ok(best.unwrap_or(as_it_stands))
+    let mut found: Vec<Places> = ranked.best().cloned().collect();
+    if found.is_empty() {
+        found.push(as_it_stands);
+    }
+    Ok(found)
 }
 
 /// `count` places for `dials` knobs that fill the space evenly.
@@ -150,12 +167,16 @@ mod tests {
     use super::*;
 
     /// Finds the bottom of `cost`, a function of the places; as it stands is at
-    /// the places of `file`. Also says how many halves of the window it took.
-    fn bottom(file: &[f64], seed: u64, cost: impl Fn(&[f64]) -> Option<i64>) -> (Places, u64) {
-        let mut halves = 0;
-        let found = search(file.len(), seed, |part, tried| {
-            let each = if part == Part::Half { 1 } else { 2 };
-            halves += each * u64::try_from(tried.len()).expect("few");
+    /// the places of `file`. Also says how many were tried on each rung.
+    fn bottom(
+        course: &Course,
+        file: &[f64],
+        seed: u64,
+        cost: impl Fn(&[f64]) -> Option<i64>,
+    ) -> (Places, Vec<usize>) {
+        let mut tries = vec![0; course.kept.len() + 1];
+        let found = search(course, file.len(), seed, |rung, tried| {
+            tries[rung] += tried.len();
             let costs = tried.iter().map(|places| {
                 let own = places
                     .iter()
@@ -165,7 +186,8 @@ mod tests {
             });
             Ok::<_, Infallible>(costs.collect())
         });
-        (found.expect("never fails"), halves)
+        let found = found.expect("never fails");
+        (found.into_iter().next().expect("at least one"), tries)
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "small numbers of a test")]
@@ -179,11 +201,23 @@ mod tests {
 
     #[test]
     fn the_bottom_of_a_bowl_is_found_with_as_many_runs_as_told() {
-        for (seed, centre) in [(1, vec![0.3]), (2, vec![0.97]), (3, vec![0.2, 0.7])] {
+        let courses = [
+            Course::of_window(),
+            Course {
+                first: 47,
+                kept: vec![16, 6],
+                around: 8,
+            },
+        ];
+        let bowls = [(1, vec![0.3]), (2, vec![0.97]), (3, vec![0.2, 0.7])];
+        for (course, (seed, centre)) in courses
+            .iter()
+            .flat_map(|course| bowls.iter().map(move |bowl| (course, bowl)))
+        {
             let file = vec![0.5; centre.len()];
-            let (found, halves) = bottom(&file, seed, |places| Some(bowl(places, &centre)));
-            assert_eq!(halves, half_windows(centre.len()));
-            for (place, centre) in found.iter().zip(&centre) {
+            let (found, tries) = bottom(course, &file, *seed, |places| Some(bowl(places, centre)));
+            assert_eq!(tries, course.tries(centre.len()));
+            for (place, centre) in found.iter().zip(centre) {
                 let off = (place.expect("not as it stands") - centre).abs();
                 assert!(
                     off < if found.len() == 1 { 0.01 } else { 0.12 },
@@ -195,19 +229,21 @@ mod tests {
 
     #[test]
     fn what_stands_in_the_file_is_kept_unless_something_is_better() {
-        let (found, _) = bottom(&[0.5], 1, |_| Some(7));
+        let (found, _) = bottom(&Course::of_window(), &[0.5], 1, |_| Some(7));
         assert_eq!(found, vec![None]);
-        let (found, _) = bottom(&[0.123], 1, |places| Some(bowl(places, &[0.123])));
+        let (found, _) = bottom(&Course::of_window(), &[0.123], 1, |places| {
+            Some(bowl(places, &[0.123]))
+        });
         assert_eq!(found, vec![None]);
     }
 
     #[test]
     fn what_makes_no_policy_never_wins() {
-        let (found, _) = bottom(&[0.1], 1, |places| {
+        let (found, _) = bottom(&Course::of_window(), &[0.1], 1, |places| {
             (places[0] < 0.5).then(|| bowl(places, &[0.9]))
         });
         assert!(found[0].is_some_and(|place| (0.4..0.5).contains(&place)));
-        let (found, _) = bottom(&[0.1, 0.1], 1, |_| None);
+        let (found, _) = bottom(&Course::of_window(), &[0.1, 0.1], 1, |_| None);
         assert_eq!(found, vec![None, None]);
     }
 
@@ -215,7 +251,7 @@ mod tests {
     fn the_same_seed_searches_the_same_places() {
         let all = |seed| {
             let mut all = Vec::new();
-            let found = search(2, seed, |_, tried| {
+            let found = search(&Course::of_window(), 2, seed, |_, tried| {
                 all.extend_from_slice(tried);
                 Ok::<_, Infallible>(vec![Some(1); tried.len()])
             });

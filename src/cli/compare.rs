@@ -152,7 +152,7 @@ impl Compare {
         let at_p95 = self.at_p95.map(micros_of);
         let name = plan.fingerprint(&format!("{at_p95:?}")).to_string();
         let note = Note::new(&name, shard, at_p95);
-        let records = work::run(&plan, shard, &self.kept()?)?;
+        let records = work::run(&plan, shard, &kept(self.state.as_deref(), self.fresh)?)?;
         match (folder, parted) {
             (Some(folder), true) => {
                 let (index, count) = (shard.index(), shard.count());
@@ -184,78 +184,88 @@ impl Compare {
     }
 
     fn plan(&self) -> Result<Plan, Failure> {
-        let mut scenarios = Vec::new();
-        for name in &self.scenarios {
-            let scenario = Scenario::open(name)?;
-            let own = || vec![scenario.trace.clone()];
-            let given = self.traces.iter().cloned().map(TraceFile::Path);
-            let traces = if self.traces.is_empty() {
-                own()
-            } else {
-                given.collect()
-            };
-            let seeds = if self.seeds.is_empty() {
-                vec![scenario.seed]
-            } else {
-                self.seeds.clone()
-            };
-            for trace in traces {
-                for seed in &seeds {
-                    scenarios.push(Scenario {
-                        trace: trace.clone(),
-                        seed: *seed,
-                        ..scenario.clone()
-                    });
-                }
-            }
-        }
+        let scenarios = loads(&self.scenarios, &self.traces, &self.seeds)?;
         let options = Options {
             tuning_percent: self.tune_peers.then_some(self.tuning_share),
             frontier_points: self.frontier_points,
             bound_points: self.bound_points,
         };
-        let plan = Plan::new(scenarios, self.candidates()?, options)?;
+        let candidates = candidates(&self.policies)?;
+        let plan = Plan::new(scenarios, candidates, options)?;
         plan.map_err(|error| Failure::new(Exit::Usage, error.to_string()))
     }
+}
 
-    fn candidates(&self) -> Result<Vec<Candidate>, Failure> {
-        let presets = || {
-            let names = presets::all().into_iter();
-            names.map(|(name, _)| format!("{BUILT_IN}{name}")).collect()
-        };
-        let files: Vec<String> = if self.policies.is_empty() {
-            presets()
+/// Each of `scenarios` with each of `traces` and of `seeds`; with its own where
+/// none is given.
+pub(super) fn loads(
+    scenarios: &[String],
+    traces: &[PathBuf],
+    seeds: &[u64],
+) -> Result<Vec<Scenario>, Failure> {
+    let mut loads = Vec::new();
+    for name in scenarios {
+        let scenario = Scenario::open(name)?;
+        let own = || vec![scenario.trace.clone()];
+        let given = traces.iter().cloned().map(TraceFile::Path);
+        let traces = if traces.is_empty() {
+            own()
         } else {
-            self.policies.clone()
+            given.collect()
         };
-        let candidate = |file: &String| {
-            let (name, text) = named_text(file)?;
-            let policy = Tunable::read(&text);
-            let policy =
-                policy.map_err(|problems| Failure::new(Exit::Usage, problems.in_file(file)))?;
-            Ok(Candidate { name, policy })
+        let seeds = if seeds.is_empty() {
+            vec![scenario.seed]
+        } else {
+            seeds.to_vec()
         };
-        files.iter().map(candidate).collect()
+        for trace in traces {
+            for seed in &seeds {
+                loads.push(Scenario {
+                    trace: trace.clone(),
+                    seed: *seed,
+                    ..scenario.clone()
+                });
+            }
+        }
     }
+    Ok(loads)
+}
 
-    /// The runs that are finished.
-    fn kept(&self) -> Result<State, Failure> {
-        if self.fresh {
-            return Ok(State::forgetful());
-        }
-        if let Some(folder) = &self.state {
-            return Ok(State::open(folder)?);
-        }
-        let Some(folder) = cache_folder() else {
-            return Ok(State::forgetful());
-        };
-        // Nobody asked for it by name, so it goes without.
-        State::open(&folder).or_else(|error| {
-            let told = crate::chain(&error).to_string();
-            writeln!(io::stderr().lock(), "windlass: {told}; goes on without")?;
-            Ok(State::forgetful())
-        })
+/// The policies in `files`; all presets if there are none.
+pub(super) fn candidates(files: &[String]) -> Result<Vec<Candidate>, Failure> {
+    if files.is_empty() {
+        let names = presets::all().into_iter();
+        let presets: Vec<String> = names.map(|(name, _)| format!("{BUILT_IN}{name}")).collect();
+        return presets.iter().map(|file| candidate(file)).collect();
     }
+    files.iter().map(|file| candidate(file)).collect()
+}
+
+fn candidate(file: &str) -> Result<Candidate, Failure> {
+    let (name, text) = named_text(file)?;
+    let policy = Tunable::read(&text);
+    let policy = policy.map_err(|problems| Failure::new(Exit::Usage, problems.in_file(file)))?;
+    Ok(Candidate { name, policy })
+}
+
+/// The runs that are finished: those in `folder`, or in the user's cache; none
+/// if it is to be `fresh`.
+pub(super) fn kept(folder: Option<&Path>, fresh: bool) -> Result<State, Failure> {
+    if fresh {
+        return Ok(State::forgetful());
+    }
+    if let Some(folder) = folder {
+        return Ok(State::open(folder)?);
+    }
+    let Some(folder) = cache_folder() else {
+        return Ok(State::forgetful());
+    };
+    // Nobody asked for it by name, so it goes without.
+    State::open(&folder).or_else(|error| {
+        let told = crate::chain(&error).to_string();
+        writeln!(io::stderr().lock(), "windlass: {told}; goes on without")?;
+        Ok(State::forgetful())
+    })
 }
 
 /// `$XDG_CACHE_HOME/windlass/compare`, by default below `~/.cache`.
@@ -328,7 +338,9 @@ impl From<ComparisonError> for Failure {
             ComparisonError::Scenario(error) => error.into(),
             ComparisonError::State(error) => error.into(),
             ComparisonError::Unread { path, source } => Self::unreadable(&path, source),
-            short @ ComparisonError::TooShort { .. } => Self::new(Exit::Usage, short.to_string()),
+            short @ (ComparisonError::TooShort { .. }
+            | ComparisonError::TooShortForFolds { .. }
+            | ComparisonError::NoJobsInFold { .. }) => Self::new(Exit::Usage, short.to_string()),
             ComparisonError::Store(error) => {
                 Self::because(Exit::Internal, "cannot simulate", error)
             }

@@ -14,6 +14,7 @@ mod run;
 mod simulate;
 mod text;
 mod trace;
+mod tune;
 
 use std::error::Error;
 use std::ffi::OsString;
@@ -82,6 +83,7 @@ enum Verb {
     Simulate(simulate::Simulate),
     Compare(compare::Compare),
     Merge(merge::Merge),
+    Tune(tune::Tune),
     Bound(bound::BoundVerb),
     Explain(explain::Explain),
     Replay(replay::Replay),
@@ -203,6 +205,7 @@ fn obey(cli: &Cli) -> Result<Exit, Failure> {
         Verb::Simulate(verb) => verb.obey(&mut out),
         Verb::Compare(verb) => verb.obey(&mut out),
         Verb::Merge(verb) => verb.obey(&mut out),
+        Verb::Tune(verb) => verb.obey(&mut out),
         Verb::Bound(verb) => verb.obey(&mut out),
         Verb::Explain(verb) => verb.obey(&mut out),
         Verb::Replay(verb) => verb.obey(&mut out),
@@ -310,7 +313,7 @@ mod tests {
         let mut command = Cli::command();
         command.build();
         let verbs: Vec<_> = command.get_subcommands_mut().collect();
-        assert_eq!(verbs.len(), 12, "eleven, and `help`");
+        assert_eq!(verbs.len(), 13, "twelve, and `help`");
         for verb in verbs.into_iter().filter(|verb| verb.get_name() != "help") {
             let name = verb.get_name().to_owned();
             let help = verb.render_long_help().to_string();

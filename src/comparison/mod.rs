@@ -12,12 +12,15 @@ mod plan;
 mod progress;
 pub mod shard;
 pub mod state;
+pub mod tuning;
 mod unit;
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
+use windlass_policies::fields::duration_text;
 use windlass_policies::knobs::Tunable;
 use windlass_policies::units::micros_of;
 use windlass_simulator::comparison::{Record, Stage};
@@ -85,6 +88,35 @@ pub enum ComparisonError {
         /// The tuning window.
         percent: u8,
     },
+    /// A load is too short to be cut into folds.
+    #[error(
+        "the load of {scenario} is too short for {folds} folds: it is {} long, and they take {}, \
+         {} of the fleet's intervals each; give a longer one, or fewer --folds",
+        duration_text(*length),
+        duration_text(*least),
+        tuning::FOLD_TICKS_MIN
+    )]
+    TooShortForFolds {
+        /// Which scenario.
+        scenario: String,
+        /// Into how many.
+        folds: u32,
+        /// How long it is.
+        length: Duration,
+        /// How long it would have to be.
+        least: Duration,
+    },
+    /// There is nothing to check on.
+    #[error(
+        "no job arrives in the last of {folds} folds of {scenario}, so nothing can be checked there; \
+         give another load, or another length of it"
+    )]
+    NoJobsInFold {
+        /// Which scenario.
+        scenario: String,
+        /// Into how many it is cut.
+        folds: u32,
+    },
     /// A trace cannot be read for its fingerprint.
     #[error("cannot read {}", path.display())]
     Unread {
@@ -133,7 +165,7 @@ impl Load {
 /// The first one in the order of the units, or a load that makes none.
 pub fn run(plan: &Plan, shard: Shard, state: &State) -> Result<Vec<Record>, ComparisonError> {
     let units = plan.units_of(shard);
-    let progress = Progress::of(units.iter().map(|unit| plan.parts(unit)).sum());
+    let progress = Progress::of("comparing", units.iter().map(|unit| plan.parts(unit)).sum());
     progress.told(|| {
         let mut records = Vec::new();
         for (place, _) in plan.scenarios.iter().enumerate() {

@@ -8,7 +8,7 @@ use std::path::Path;
 use windlass_simulator::comparison::Stage;
 use windlass_simulator::fingerprint::Fingerprint;
 use windlass_simulator::scenario::{Scenario, TraceFile};
-use windlass_simulator::tune;
+use windlass_simulator::tune::Course;
 
 use super::progress::{BOUND, RUN};
 use super::shard::Shard;
@@ -111,6 +111,11 @@ impl Plan {
         self.scenarios.len()
     }
 
+    /// How many instances the fleet of the first load may have.
+    pub fn instances_max(&self) -> u32 {
+        self.scenarios.first().map_or(0, |scenario| scenario.max)
+    }
+
     /// Of the scenario in that place, its traces and this program.
     pub(super) fn load_fingerprint(&self, place: usize) -> Fingerprint {
         self.program.text(&self.inputs[place].to_string())
@@ -172,7 +177,11 @@ impl Plan {
             0
         };
         let percent = self.options.tuning_percent.filter(|_| tuned).unwrap_or(0);
-        let searched = tune::half_windows(dials) * RUN * u64::from(percent) / 200;
+        // The first rung is half of the window.
+        let tries = Course::of_window().tries(dials);
+        let halves: usize = tries[0] + tries[1..].iter().map(|tries| 2 * tries).sum::<usize>();
+        let halves = u64::try_from(halves).unwrap_or(u64::MAX);
+        let searched = halves * RUN * u64::from(percent) / 200;
         RUN * (1 + u64::from(frontier)) + searched
     }
 }

@@ -23,6 +23,8 @@ pub(super) const BOUND: u64 = 5 * RUN;
 /// What is done, in parts of runs.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
+    /// What is being done, such as `comparing`.
+    doing: &'static str,
     all: u64,
     /// Done by this process.
     done: AtomicU64,
@@ -33,8 +35,9 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    pub(super) fn of(all: u64) -> Self {
+    pub(super) fn of(doing: &'static str, all: u64) -> Self {
         Self {
+            doing,
             all,
             ..Self::default()
         }
@@ -101,7 +104,10 @@ impl Progress {
             None => "?".to_owned(),
             Some(millis) => time_left(millis.div_ceil(1_000)),
         };
-        format!("comparing: {runs} runs, {percent} %, about {left} left")
+        format!(
+            "{}: {runs} runs, {percent} %, about {left} left",
+            self.doing
+        )
     }
 }
 
@@ -120,7 +126,7 @@ mod tests {
 
     #[test]
     fn the_time_left_is_that_of_what_this_process_has_to_do() {
-        let progress = Progress::of(10 * RUN);
+        let progress = Progress::of("comparing", 10 * RUN);
         assert_eq!(
             progress.line(Duration::from_secs(5)),
             "comparing: 0 runs, 0 %, about ? left"

@@ -16,7 +16,7 @@ use std::sync::{Mutex, PoisonError};
 use serde::{Deserialize, Serialize};
 use windlass_simulator::comparison::Limits;
 use windlass_simulator::fingerprint::Fingerprint;
-use windlass_simulator::stretch::Stretch;
+use windlass_simulator::stretch::{Block, Stretch};
 
 /// The most that is kept, in bytes: some hundred thousand runs.
 const KEPT_MAX: u64 = 64 << 20;
@@ -42,11 +42,13 @@ struct Line {
 }
 
 /// What was found out.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CameTo {
     /// What a run came to.
     Run(Stretch),
+    /// What the blocks of a run came to.
+    Blocks(Vec<Block>),
     /// What is known about the least that is possible; nothing for a world that
     /// no proof covers.
     Bound(Option<Limits>),
@@ -101,7 +103,7 @@ impl State {
 
     /// What `name` came to, if it is finished.
     pub fn get(&self, name: Fingerprint) -> Option<CameTo> {
-        self.lock().known.get(&name).copied()
+        self.lock().known.get(&name).cloned()
     }
 
     /// Keeps what `name` came to.
@@ -110,7 +112,7 @@ impl State {
     /// If it cannot be written.
     pub fn keep(&self, name: Fingerprint, came_to: CameTo) -> Result<(), StateError> {
         let mut kept = self.lock();
-        kept.known.insert(name, came_to);
+        kept.known.insert(name, came_to.clone());
         let Some((path, file)) = &mut kept.to else {
             return Ok(());
         };

@@ -5,8 +5,8 @@ use windlass_policies::knobs::Turned;
 use windlass_policies::policy_file::PolicyFile;
 use windlass_policies::units::micros_of;
 use windlass_simulator::comparison::{Figures, Record, What, millionths};
-use windlass_simulator::stretch::{self, Span, Stretch};
-use windlass_simulator::tune::{self, Part, Places};
+use windlass_simulator::stretch::{self, Block, Span, Stretch};
+use windlass_simulator::tune::{self, Course, Places};
 
 use super::plan::{Plan, Task, Unit};
 use super::progress::{Progress, RUN};
@@ -43,8 +43,19 @@ impl Work<'_> {
         } else {
             vec![None; candidate.policy.dials()]
         };
+        self.rows(unit, candidate, tuned, &places)
+    }
+
+    /// The policy with its knobs at `places`, and its frontier from there.
+    pub(super) fn rows(
+        &self,
+        unit: &Unit,
+        candidate: &Candidate,
+        tuned: bool,
+        places: &Places,
+    ) -> Result<Vec<Record>, ComparisonError> {
         let mut tries = vec![(What::Result, places.clone())];
-        tries.extend(self.along(&places).map(|places| (What::Frontier, places)));
+        tries.extend(self.along(places).map(|places| (What::Frontier, places)));
         let mut known: Vec<Vec<Turned>> = Vec::new();
         let mut trials = Vec::new();
         for (what, places) in tries {
@@ -88,11 +99,8 @@ impl Work<'_> {
         let step = micros_of(self.load.scenario.interval).max(1);
         let whole = self.load.split;
         let half = whole / 2 - whole / 2 % step;
-        let cost = |part: Part, tried: &[Places]| {
-            let to = match part {
-                Part::Half => half,
-                Part::Whole => whole,
-            };
+        let cost = |rung: usize, tried: &[Places]| {
+            let to = if rung == 0 { half } else { whole };
             let one = |places: &Places| {
                 let made = candidate.policy.turned(places, self.load.scenario.max);
                 let Some((file, _)) = made else {
@@ -106,7 +114,9 @@ impl Work<'_> {
                 tried.par_iter().with_max_len(1).map(one).collect();
             costs.into_iter().collect()
         };
-        tune::search(candidate.policy.dials(), self.load.scenario.seed, cost)
+        let (course, dials) = (Course::of_window(), candidate.policy.dials());
+        let found = tune::search(&course, dials, self.load.scenario.seed, cost)?;
+        Ok(found.into_iter().next().unwrap_or_default())
     }
 
     /// A run of `file`; from the state, if it is there.
@@ -131,8 +141,31 @@ impl Work<'_> {
         Ok(came_to)
     }
 
+    /// What a run of `file` comes to in the blocks that end at `cuts`; from the
+    /// state, if it is there.
+    pub(super) fn blocks(
+        &self,
+        file: &PolicyFile,
+        cuts: &[u64],
+    ) -> Result<Vec<Block>, ComparisonError> {
+        let parts = self.parts_of(cuts.last().copied().unwrap_or(0));
+        let told = format!("{:?} {:?} blocks {cuts:?}", file.policies, file.signals);
+        let name = self.load.fingerprint.text(&told);
+        if let Some(CameTo::Blocks(known)) = self.state.get(name) {
+            self.progress.skip(parts);
+            return Ok(known);
+        }
+        let scenario = &self.load.scenario;
+        let spec = scenario.fleet_spec(file.policies.clone(), file.signals.clone());
+        let passed = |micros| self.progress.add(self.parts_of(micros));
+        let blocks = stretch::blocks(scenario, &self.load.workload, &spec, cuts, passed)?;
+        self.state.keep(name, CameTo::Blocks(blocks.clone()))?;
+        self.progress.finish();
+        Ok(blocks)
+    }
+
     /// Which part of a run so much of the load is.
-    fn parts_of(&self, micros: u64) -> u64 {
+    pub(super) fn parts_of(&self, micros: u64) -> u64 {
         let all = u128::from(self.load.workload.length_micros.max(1));
         let parts = u128::from(micros) * u128::from(RUN) / all;
         u64::try_from(parts).unwrap_or(RUN)

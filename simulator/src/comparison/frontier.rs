@@ -30,18 +30,24 @@ impl Point {
 /// Those of `points` that no other beats: by waits, each cheaper than all
 /// before it.
 pub fn undominated(points: &[Point]) -> Vec<Point> {
-    let mut sorted = points.to_vec();
-    sorted.sort_by(|one, other| {
-        let by_wait = one.wait_p95_secs.total_cmp(&other.wait_p95_secs);
-        by_wait.then(one.instance_usd.total_cmp(&other.instance_usd))
+    let place = |point: &Point| (point.wait_p95_secs, point.instance_usd);
+    undominated_by(points.to_vec(), place)
+}
+
+/// The same of anything that has a wait and a cost, which `place` tells; of two
+/// in one place, the first.
+pub(super) fn undominated_by<T>(mut items: Vec<T>, place: impl Fn(&T) -> (f64, f64)) -> Vec<T> {
+    items.sort_by(|one, other| {
+        let (one, other) = (place(one), place(other));
+        one.0.total_cmp(&other.0).then(one.1.total_cmp(&other.1))
     });
-    let mut kept: Vec<Point> = Vec::new();
-    for point in sorted {
+    let mut kept: Vec<T> = Vec::new();
+    for item in items {
         if kept
             .last()
-            .is_none_or(|last| point.instance_usd < last.instance_usd)
+            .is_none_or(|last| place(&item).1 < place(last).1)
         {
-            kept.push(point);
+            kept.push(item);
         }
     }
     kept

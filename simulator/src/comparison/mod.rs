@@ -20,7 +20,7 @@ use crate::score::Quantiles;
 use crate::stretch::Stretch;
 
 pub use frontier::{Point, cost_at, undominated};
-pub use page::html;
+pub use page::{Opening, html, html_after};
 
 /// What a record is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,15 +6,38 @@ use std::fmt::Write;
 
 use super::{Sheet, table};
 use crate::report::{CONTENT_POLICY, STYLE, escaped, push_table};
-use crate::score::table::is_empty;
+use crate::score::table::{Column, is_empty};
 
 use plane::{Plane, Wait};
 
 const PLANE_STYLE: &str = include_str!("page.css");
 
+/// What a page begins with.
+#[derive(Clone, Debug, Default)]
+pub struct Opening {
+    /// What the window is called.
+    pub title: String,
+    /// What stands above everything.
+    pub heading: String,
+    /// What is to be said first.
+    pub notes: Vec<String>,
+    /// Tables below that.
+    pub tables: Vec<Vec<Column>>,
+}
+
 /// The page of `sheets`: it opens from a disk, fetches nothing, and holds no
 /// script.
 pub fn html(sheets: &[Sheet]) -> String {
+    let opening = Opening {
+        title: "windlass compare".to_owned(),
+        heading: "Policies compared".to_owned(),
+        ..Opening::default()
+    };
+    html_after(&opening, sheets)
+}
+
+/// The same below another `opening`.
+pub fn html_after(opening: &Opening, sheets: &[Sheet]) -> String {
     let mut page = String::new();
     let out = &mut page;
     out.push_str("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n");
@@ -23,11 +46,20 @@ pub fn html(sheets: &[Sheet]) -> String {
          <meta http-equiv=\"Content-Security-Policy\" content=\"",
     );
     out.push_str(CONTENT_POLICY);
-    out.push_str("\">\n<link rel=\"icon\" href=\"data:,\">\n<title>windlass compare</title>\n");
+    out.push_str("\">\n<link rel=\"icon\" href=\"data:,\">\n");
     let _ = write!(
         out,
-        "<style>\n{STYLE}{PLANE_STYLE}</style>\n</head>\n<body>\n<main>\n<h1>Policies compared</h1>\n"
+        "<title>{}</title>\n<style>\n{STYLE}{PLANE_STYLE}</style>\n</head>\n<body>\n<main>\n\
+         <h1>{}</h1>\n",
+        escaped(&opening.title),
+        escaped(&opening.heading)
     );
+    for note in &opening.notes {
+        let _ = writeln!(out, "<p>{}</p>", escaped(note));
+    }
+    for table in &opening.tables {
+        push_table(out, table);
+    }
     let overall = table::overall(sheets);
     if !is_empty(&overall) {
         out.push_str("<section aria-labelledby=\"all\">\n<h2 id=\"all\">All loads</h2>\n");
@@ -87,6 +119,10 @@ fn push_legend(out: &mut String, sheet: &Sheet) {
             escaped(name)
         );
     }
+    out.push_str(
+        "<span class=\"key\"><svg width=\"22\" height=\"10\" aria-hidden=\"true\"><line x1=\"0\" \
+         y1=\"5\" x2=\"22\" y2=\"5\" class=\"front\"/></svg> the front: what nothing else beats</span> ",
+    );
     if !sheet.bounds.is_empty() {
         out.push_str(
             "<span class=\"key\"><svg width=\"22\" height=\"10\" aria-hidden=\"true\"><line x1=\"0\" \

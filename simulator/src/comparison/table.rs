@@ -1,6 +1,7 @@
 //! Comparisons as tables, whoever prints them.
 
-use super::{Row, Sheet};
+use super::frontier::undominated_by;
+use super::{FrontierPoint, Row, Sheet};
 use crate::score::table::Column;
 
 /// One row for each policy on one load.
@@ -58,6 +59,52 @@ pub fn knobs(sheet: &Sheet) -> Vec<Column> {
     vec![
         column("policy", &|row| row.policy.clone()),
         column("best in the tuning window", &told),
+    ]
+}
+
+/// The front of a load: of all policies, wherever their knobs are, those that no
+/// other beats in both the wait that 95 % of the jobs do not exceed and what
+/// instances cost, by their waits.
+pub fn front(sheet: &Sheet) -> Vec<Column> {
+    let itself = |row: &Row| FrontierPoint {
+        knobs: row.knobs.clone(),
+        instance_usd: row.instance_usd,
+        total_usd: row.total_usd,
+        wait_secs: row.wait_secs,
+    };
+    let mut all: Vec<(&Row, FrontierPoint)> = Vec::new();
+    for row in &sheet.rows {
+        all.push((row, itself(row)));
+        all.extend(row.frontier.iter().map(|point| (row, point.clone())));
+    }
+    let place = |one: &(&Row, FrontierPoint)| (one.1.wait_secs.p95, one.1.instance_usd);
+    let front = undominated_by(all, place);
+    let column = |head, cell: &dyn Fn(&Row, &FrontierPoint) -> String| Column {
+        head,
+        cells: front.iter().map(|(row, point)| cell(row, point)).collect(),
+    };
+    let knobs = |_: &Row, point: &FrontierPoint| {
+        if point.knobs.is_empty() {
+            return "as in its file".to_owned();
+        }
+        let each = point.knobs.iter();
+        let each = each.map(|(name, value)| format!("{name} = {value}"));
+        each.collect::<Vec<_>>().join(", ")
+    };
+    vec![
+        column("policy", &|row, _| {
+            let tuned = if row.tuned { ", tuned" } else { "" };
+            format!("{}{tuned}", row.policy)
+        }),
+        column("wait p95 s", &|_, point| {
+            format!("{:.1}", point.wait_secs.p95)
+        }),
+        column("mean", &|_, point| format!("{:.1}", point.wait_secs.mean)),
+        column("instances $", &|_, point| {
+            format!("{:.2}", point.instance_usd)
+        }),
+        column("total $", &|_, point| format!("{:.2}", point.total_usd)),
+        column("knobs", &knobs),
     ]
 }
 

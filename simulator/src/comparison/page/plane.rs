@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::super::frontier::undominated_by;
 use super::super::{BoundPoint, Row, Sheet};
 use crate::report::escaped;
 use crate::score::Quantiles;
@@ -124,6 +125,7 @@ impl<'a> Plane<'a> {
              aria-label=\"what instances cost against the {name}, on scales of ratios\">"
         );
         self.push_axes(out);
+        self.push_front(out);
         self.push_bound(out);
         for (place, name) in names(self.sheet).into_iter().enumerate() {
             self.push_policy(out, place % COLOURS, name);
@@ -235,6 +237,26 @@ impl<'a> Plane<'a> {
         let _ = writeln!(
             out,
             "<path class=\"bound\" d=\"{path}\"><title>the bound</title></path>"
+        );
+    }
+
+    /// What no other point beats, of all policies: a stair, since between two of
+    /// its points nothing was tried.
+    fn push_front(&self, out: &mut String) {
+        let rows = self.sheet.rows.iter();
+        let all: Vec<Spot> = rows.flat_map(|row| spots(row, self.wait)).collect();
+        let mut path = String::new();
+        for spot in undominated_by(all, |spot| (spot.wait, spot.usd)) {
+            let (x, y) = (self.x(spot.wait), self.y(spot.usd));
+            let _ = if path.is_empty() {
+                write!(path, "M{x:.1} {y:.1}")
+            } else {
+                write!(path, "H{x:.1}V{y:.1}")
+            };
+        }
+        let _ = writeln!(
+            out,
+            "<path class=\"front\" d=\"{path}\"><title>the front: what nothing else beats</title></path>"
         );
     }
 
