@@ -108,16 +108,26 @@ impl Tiny {
     /// The least with the jobs before `job` as they are in `stays`. The first of
     /// them is the initial one, if there is any.
     fn try_all(&self, job: usize, stays: &mut [Vec<(u64, u64, u64)>], best: u64) -> u64 {
-        let Some((arrival, service)) = self.jobs.get(job).copied() else {
-            return best.min(self.cost(stays));
-        };
         let mut best = best;
+        // One job more makes nothing cheaper.
+        let so_far = self.cost(stays);
+        if so_far >= best {
+            return best;
+        }
+        let Some((arrival, service)) = self.jobs.get(job).copied() else {
+            return so_far;
+        };
         // Never started: it waits to the end.
         stays[0].push((u64::MAX, u64::MAX, arrival));
         best = self.try_all(job + 1, stays, best);
         stays[0].pop();
         for place in 0..stays.len() {
             let launched = place > 0 || self.initial == 0;
+            // Those without a job are alike: the last one stands for all.
+            let alike = |next: &Vec<(u64, u64, u64)>| next.is_empty() && stays[place].is_empty();
+            if launched && stays.get(place + 1).is_some_and(alike) {
+                continue;
+            }
             for start in arrival..self.length {
                 if launched && start < self.boot {
                     continue;
