@@ -56,6 +56,17 @@ fn the_price_of_the_hour_decides_where_to_buy_and_how_much() {
 }
 
 #[test]
+fn what_is_bought_elsewhere_is_chosen_at_the_price_of_the_hour() {
+    let shop = Shop::with(&[("spot-a", 0), ("spot-b", 9), ("demand", 9)]);
+    // Dearer than on demand at the moment.
+    shop.reprice("spot-b", 200_000);
+    says(
+        &shop.cycle(&fixed(2)),
+        &expect!["0 -> 2 | 2 spot-a: no capacity; 2 demand: 2 launched | 2 not granted by spot-a, so 2 asked of demand"],
+    );
+}
+
+#[test]
 fn a_decision_is_made_again_with_the_prices_it_was_made_with() {
     let shop = Shop::with(&[("spot-a", 99), ("spot-b", 99), ("demand", 99)]);
     let spec = |instances| {
