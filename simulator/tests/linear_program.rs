@@ -1,5 +1,5 @@
 //! The clairvoyant bound against a linear program that knows nothing of it:
-//! small worlds as HiGHS solves them, in fractions and in whole numbers.
+//! small worlds as `HiGHS` solves them, in fractions and in whole numbers.
 //!
 //! `linear_program/solve.py` states the worlds from the rules of the simulator
 //! alone. The solver is scipy's; where it is not installed the test fails,
@@ -184,6 +184,10 @@ impl World {
 /// A Python that has scipy; `None` if the tests were told to do without it.
 /// Debian's packages are only seen by Debian's Python, which need not be the
 /// first one.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "tests/run says through the environment what is missing"
+)]
 fn python() -> Option<&'static str> {
     let has_scipy = |python: &&str| {
         let mut python = Command::new(python);
@@ -206,6 +210,10 @@ fn python() -> Option<&'static str> {
 }
 
 /// Counted by `tests/run`: a test that was left out did not pass.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "tests/run says through the environment what is missing"
+)]
 fn note_left_out() {
     let Some(list) = env::var_os("WINDLASS_TESTS_LEFT_OUT") else {
         return;
@@ -216,7 +224,7 @@ fn note_left_out() {
         .expect("written");
 }
 
-/// What HiGHS says of `worlds`.
+/// What `HiGHS` says of `worlds`.
 fn solve(python: &str, worlds: &[World]) -> Vec<Solved> {
     let mut python = Command::new(python)
         .arg(PROGRAM)
@@ -251,7 +259,7 @@ fn rounding(amount: f64) -> f64 {
     1e-5 + 1e-6 * amount
 }
 
-/// Fails unless the bound, what HiGHS found and what was achieved stand in this
+/// Fails unless the bound, what `HiGHS` found and what was achieved stand in this
 /// order. Returns how the bound compares with the optimum.
 fn check(number: usize, world: &World, bound: &Bound, solved: Solved) -> f64 {
     let told = || format!("world {number}: {bound:?}, {solved:?}, {world:?}");
