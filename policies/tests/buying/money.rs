@@ -62,7 +62,9 @@ fn what_is_bought_elsewhere_is_chosen_at_the_price_of_the_hour() {
     shop.reprice("spot-b", 200_000);
     says(
         &shop.cycle(&fixed(2)),
-        &expect!["0 -> 2 | 2 spot-a: no capacity; 2 demand: 2 launched | 2 not granted by spot-a, so 2 asked of demand"],
+        &expect![
+            "0 -> 2 | 2 spot-a: no capacity; 2 demand: 2 launched | 2 not granted by spot-a, so 2 asked of demand"
+        ],
     );
 }
 

@@ -118,6 +118,7 @@ fn every_way_through_a_load_comes_to_the_same() {
 /// among them `SimPy`, simcore and Cimba, which agreed in every digit. A million
 /// jobs of W1 wait 1.5 % more or less from draw to draw, one standard error.
 #[test]
+#[expect(clippy::cast_precision_loss, reason = "held to parts of a hundred")]
 fn whole_loads_come_to_what_others_found() {
     let near = |what: &str, got: f64, expected: f64, part: f64| {
         let off = (got / expected - 1.0).abs();
