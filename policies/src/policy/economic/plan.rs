@@ -63,9 +63,7 @@ impl Economic {
     /// Learns from a cycle, and says what it asks for.
     pub(crate) fn decide(&self, state: &mut State, view: &View<'_>, fleet: &Fleet) -> Opinion {
         state.learn(self, view, fleet);
-        let opinion = self.judge(state, view, fleet);
-        state.said = Some((view.now, opinion.clone()));
-        opinion
+        self.judge(state, view, fleet)
     }
 
     fn judge(&self, state: &mut State, view: &View<'_>, fleet: &Fleet) -> Opinion {

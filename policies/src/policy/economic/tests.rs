@@ -3,6 +3,7 @@ use expect_test::expect;
 use super::*;
 use crate::model::Wish;
 use crate::policy::testing::{absent, present};
+use crate::policy::{Opinion, View};
 use crate::signal::{Reading, Readings};
 use crate::units::Timestamp;
 
@@ -152,17 +153,6 @@ fn what_was_learnt_survives_being_written_down() {
         let said = stage.cycle(4.0, waiting, 8.0);
         assert_eq!(said, other.cycle(4.0, waiting, 8.0));
     }
-}
-
-#[test]
-fn another_layout_is_forgotten() {
-    let mut stage = balanced();
-    stage.steady(1);
-    let mut json = serde_json::to_value(&stage.state).expect("plain data");
-    json["version"] = 0.into();
-    let all = serde_json::json!({ "old": json, "broken": { "version": 1 } });
-    let read = lenient(all).expect("nothing of it is fatal");
-    assert!(read.is_empty(), "{read:?}");
 }
 
 #[test]
