@@ -228,10 +228,10 @@ fn run_one(policies: &[NamedPolicy], case: &Case) -> Option<Failure> {
         .map(|policy| {
             let mut recall = Recall::default();
             for scene in &case.before {
-                policy.consider(&scene.view(&scene.lives()), &mut recall);
+                policy.consider(&scene.view(&scene.lives()), None, &mut recall);
             }
             let view = case.scene.view(&lives);
-            policy.consider(&view, &mut recall);
+            policy.consider(&view, None, &mut recall);
             policy.propose(&view, Some(&recall))
         })
         .collect();

@@ -16,8 +16,8 @@ use crate::model::{
     Proposal, Reason, Wish, Work,
 };
 use crate::placement::{self, Choice, Held, Lot, Wanted};
-use crate::policy::economic::{self, State};
-use crate::policy::{Life, NamedPolicy, Policy, Since, View, combine};
+use crate::policy::economic;
+use crate::policy::{Life, NamedPolicy, Since, View, combine};
 use crate::quote::priced;
 use crate::signal::{Completeness, Readings};
 use crate::spec::FleetSpec;
@@ -118,45 +118,8 @@ fn propose(spec: &FleetSpec, memory: &Memory, fleet: &Fleet, seen: &Observation)
     let view = view(spec, memory, fleet, (&readings, &[]), seen.now);
     spec.policies
         .iter()
-        .map(|policy| {
-            let state = memory.economics.get(&policy.name);
-            match state.and_then(|state| state.said_at(seen.now)) {
-                Some(said) => policy.proposal(&view, said.clone()),
-                None => policy.propose(&view, memory.recalls.get(&policy.name)),
-            }
-        })
+        .map(|policy| policy.propose(&view, memory.recalls.get(&policy.name)))
         .collect()
-}
-
-/// Lets the economic policies learn from a complete listing, and make up their
-/// minds; `came_up` are the launches of those that are ready for the first time.
-pub(crate) fn economize(
-    spec: &FleetSpec,
-    memory: &mut Memory,
-    seen: &Observation,
-    listing: &Listing,
-    came_up: Vec<Timestamp>,
-) {
-    let mut before = std::mem::take(&mut memory.economics);
-    let is_economic = |named: &NamedPolicy| matches!(named.policy, Policy::Economic(_));
-    if !spec.policies.iter().any(is_economic) {
-        return;
-    }
-    let readings = seen.readings.checked(&spec.signals, seen.now);
-    let fleet = Fleet::sort(spec, memory, seen.now, listing);
-    let view = view(spec, memory, &fleet, (&readings, &[]), seen.now);
-    let facts = facts(spec, memory, &fleet, seen.now, came_up);
-    let mut economics = BTreeMap::new();
-    for named in &spec.policies {
-        let Policy::Economic(rule) = &named.policy else {
-            continue;
-        };
-        let state = before.remove(&named.name).filter(State::is_current);
-        let mut state = state.unwrap_or_else(|| State::new(rule));
-        rule.decide(&mut state, &view, &facts);
-        economics.insert(named.name.clone(), state);
-    }
-    memory.economics = economics;
 }
 
 /// What an economic policy must know of the fleet beyond its view.
@@ -211,6 +174,7 @@ pub(crate) fn consider(
     memory: &mut Memory,
     seen: &Observation,
     listing: &Listing,
+    came_up: Vec<Timestamp>,
 ) {
     let mut remembering = spec.policies.iter().filter(|policy| policy.remembers());
     if remembering.next().is_none() {
@@ -229,10 +193,11 @@ pub(crate) fn consider(
     }
     let shown: Vec<Life> = lives.values().map(|since| since.until(seen.now)).collect();
     let view = view(spec, memory, &fleet, (&readings, &shown), seen.now);
+    let facts = facts(spec, memory, &fleet, seen.now, came_up);
     let mut recalls = BTreeMap::new();
     for policy in spec.policies.iter().filter(|policy| policy.remembers()) {
         let mut recall = before.remove(&policy.name).unwrap_or_default();
-        policy.consider(&view, &mut recall);
+        policy.consider(&view, Some(&facts), &mut recall);
         recalls.insert(policy.name.clone(), recall);
     }
     memory.recalls = recalls;

@@ -20,7 +20,7 @@ use crate::model::{
     Action, Decision, Epoch, FleetError, Instance, InstanceId, LaunchToken, Observation, Outcome,
     Phase, Work, is_default,
 };
-use crate::policy::{Recall, Since, economic};
+use crate::policy::{Recall, Since};
 use crate::ports::Record;
 use crate::spec::FleetSpec;
 use crate::standing::Standing;
@@ -97,13 +97,6 @@ pub struct Memory {
     /// What the last decision was to bring the fleet to, if a policy remembers.
     #[serde(default, skip_serializing_if = "is_default")]
     pub target: Option<u32>,
-    /// What economic policies have learnt, by their names.
-    #[serde(
-        default,
-        skip_serializing_if = "is_default",
-        deserialize_with = "economic::lenient"
-    )]
-    pub economics: BTreeMap<String, economic::State>,
 }
 
 /// An instance that another store launched after this one first looked.
@@ -290,8 +283,7 @@ impl Memory {
             (instance, failed)
         });
         self.ledger.charge(spec, &seen.prices, seen.now, alive);
-        decide::consider(spec, self, seen, listing);
-        decide::economize(spec, self, seen, listing, came_up);
+        decide::consider(spec, self, seen, listing, came_up);
     }
 
     /// Takes in what was decided: launches count from now on, whatever the

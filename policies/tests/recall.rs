@@ -245,3 +245,20 @@ fn notes_of_another_kind_are_dropped() {
     cycle(&plain, &mut memory, &see(minute(2), 8, 0, &[]));
     assert!(memory.recalls.is_empty() && memory.lives.is_empty());
 }
+
+#[test]
+fn what_was_learnt_in_another_layout_is_forgotten() {
+    let spec = fleet("kind = \"economic\"\npreset = \"balanced\"");
+    let signals = [("backlog", 3.0), ("in_flight", 4.0), ("arrivals", 9.0)];
+    let mut memory = Memory::new("s", Epoch(1));
+    cycle(&spec, &mut memory, &see(minute(0), 4, 0, &signals));
+    let json = serde_json::to_string(&memory).expect("plain data");
+    for (same, layout) in [(true, "1"), (false, "0")] {
+        let other = json.replace("\"version\":1", &format!("\"version\":{layout}"));
+        let mut read: Memory = serde_json::from_str(&other).expect("the rest is read");
+        cycle(&spec, &mut read, &see(minute(1), 4, 0, &signals));
+        let mut went_on = memory.clone();
+        cycle(&spec, &mut went_on, &see(minute(1), 4, 0, &signals));
+        assert_eq!(read.recalls == went_on.recalls, same, "version {layout}");
+    }
+}

@@ -33,13 +33,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Demand, Needs, Opinion, View};
+use super::{Demand, Needs};
 use crate::fields::Fields;
 use crate::learn::BootTimes;
 use crate::signal::standard;
 use crate::units::MicroUsdPerHour;
 
-pub(crate) use state::lenient;
 pub use state::{Fleet, State};
 
 /// What an hour of one job's waiting is worth.
@@ -176,12 +175,5 @@ impl Economic {
                 needs: Needs::Counter,
             },
         ]
-    }
-
-    /// What it says without a past, of a fleet that is like [`Fleet::plain`].
-    pub(super) fn opinion(&self, view: &View<'_>) -> Opinion {
-        let mut state = State::new(self);
-        let fleet = Fleet::plain(view);
-        self.decide(&mut state, view, &fleet)
     }
 }

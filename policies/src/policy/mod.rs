@@ -119,12 +119,7 @@ impl NamedPolicy {
     /// A rule that [remembers](Self::remembers) says what it came to when it
     /// was shown the cycle ([`Self::consider`]), from `recall`.
     pub fn propose(&self, view: &View<'_>, recall: Option<&Recall>) -> Proposal {
-        self.proposal(view, self.policy.opinion(view, recall))
-    }
-
-    /// [`NamedPolicy::propose`] for a rule that has said its `opinion` already.
-    pub(crate) fn proposal(&self, view: &View<'_>, opinion: Opinion) -> Proposal {
-        let Opinion { wish, why } = opinion;
+        let Opinion { wish, why } = self.policy.opinion(view, recall);
         let (wish, why) = match (wish, self.partial_signal(view)) {
             (Wish::Instances(count), Some(signal)) if count < view.current => (
                 Wish::Instances(view.current),
@@ -273,13 +268,12 @@ impl Policy {
             Self::QueueBacklog(rule) => rule.opinion(view),
             Self::TargetTracking(rule) => rule.opinion(view),
             Self::Step(rule) => rule.opinion(view),
-            Self::Peer(_) => recall
+            Self::Peer(_) | Self::Economic(_) => recall
                 .and_then(|recall| recall.said_at(view.now))
                 .cloned()
                 .unwrap_or_else(|| {
                     Opinion::instances(view.current, "was not shown this cycle".to_owned())
                 }),
-            Self::Economic(rule) => rule.opinion(view),
         }
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! Most rules look at the moment alone. The peers ([`super::peers`]) decide at
 //! periods of their own, count points of a metric, or wait out windows, as the
-//! systems they stand for do: each keeps notes. Notes are plain data of
-//! bounded size. [`crate::memory::Memory::look`] lets a policy take its notes
+//! systems they stand for do: each keeps notes. The economic policy keeps what
+//! it has learnt. Both are plain data of bounded size. [`crate::memory::Memory::look`] lets a policy take its notes
 //! once a cycle, so that a restart repeats them from the store's records.
 
 use std::collections::BTreeMap;
@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::peers::Notes;
-use super::{NamedPolicy, Opinion, Policy, View};
+use super::peers::{Notes, Peer};
+use super::{NamedPolicy, Opinion, Policy, View, economic};
 use crate::model::Wish;
 use crate::signal::Absence;
 use crate::units::Timestamp;
@@ -52,6 +52,9 @@ impl Since {
 pub struct Recall {
     /// The rule's own notes; `None` before it first looked.
     notes: Option<Notes>,
+    /// What an economic rule has learnt; `None` before it first looked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    learnt: Option<Box<economic::State>>,
     /// What it last decided at a period of its own, which stands until the next.
     standing: Option<Opinion>,
     /// What it said last, and when.
@@ -70,13 +73,12 @@ impl NamedPolicy {
     /// Whether the rule keeps notes, and must be shown every cycle.
     pub fn remembers(&self) -> bool {
         match self.policy {
-            Policy::Peer(_) => true,
+            Policy::Peer(_) | Policy::Economic(_) => true,
             Policy::Fixed(_)
             | Policy::Schedule(_)
             | Policy::QueueBacklog(_)
             | Policy::TargetTracking(_)
-            | Policy::Step(_)
-            | Policy::Economic(_) => false,
+            | Policy::Step(_) => false,
         }
     }
 
@@ -94,22 +96,45 @@ impl NamedPolicy {
     }
 
     /// Lets the rule take notes of the cycle in `view`, and decide if it is
-    /// time to. Once a cycle, before [`NamedPolicy::propose`].
+    /// time to. Once a cycle, before [`NamedPolicy::propose`]. Of a `fleet` that
+    /// is not known it assumes what [`economic::Fleet::plain`] says.
+    pub fn consider(&self, view: &View<'_>, fleet: Option<&economic::Fleet>, recall: &mut Recall) {
+        let opinion = match &self.policy {
+            Policy::Peer(peer) => recall.follow(peer, view),
+            Policy::Economic(rule) => {
+                let before = recall.learnt.take().filter(|state| state.is_current());
+                let mut state = before.unwrap_or_else(|| Box::new(economic::State::new(rule)));
+                let opinion = match fleet {
+                    Some(fleet) => rule.decide(&mut state, view, fleet),
+                    None => rule.decide(&mut state, view, &economic::Fleet::plain(view)),
+                };
+                recall.learnt = Some(state);
+                opinion
+            }
+            Policy::Fixed(_)
+            | Policy::Schedule(_)
+            | Policy::QueueBacklog(_)
+            | Policy::TargetTracking(_)
+            | Policy::Step(_) => return,
+        };
+        recall.said = Some((view.now, opinion));
+    }
+}
+
+impl Recall {
+    /// Lets `peer` take its notes, and gives what it says.
     ///
     /// Between its own periods a rule's last decision stands. An absent reading
     /// never shrinks a fleet, whatever stood before.
-    pub fn consider(&self, view: &View<'_>, recall: &mut Recall) {
-        let Policy::Peer(peer) = &self.policy else {
-            return;
-        };
-        let opinion = match peer.step(&mut recall.notes, view) {
+    fn follow(&mut self, peer: &Peer, view: &View<'_>) -> Opinion {
+        let opinion = match peer.step(&mut self.notes, view) {
             Some(decided) => {
                 if let Wish::Instances(_) = decided.wish {
-                    recall.standing = Some(decided.clone());
+                    self.standing = Some(decided.clone());
                 }
                 decided
             }
-            None => recall.standing.clone().unwrap_or_else(|| {
+            None => self.standing.clone().unwrap_or_else(|| {
                 Opinion::instances(view.desired, "has not decided yet".to_owned())
             }),
         };
@@ -120,14 +145,13 @@ impl NamedPolicy {
                 Some((demand.signal, absence))
             })
         };
-        let opinion = match opinion.wish {
+        match opinion.wish {
             Wish::Instances(count) if count < view.current => match absence() {
                 Some((signal, absence)) => Opinion::abstain(signal, absence),
                 None => opinion,
             },
             Wish::Instances(_) | Wish::Abstain(_) => opinion,
-        };
-        recall.said = Some((view.now, opinion));
+        }
     }
 }
 

@@ -59,7 +59,7 @@ pub(super) fn propose(
         lives: &[],
     };
     let mut recall = Recall::default();
-    named.consider(&view, &mut recall);
+    named.consider(&view, None, &mut recall);
     named.propose(&view, Some(&recall))
 }
 

@@ -258,7 +258,7 @@ proptest! {
                 desired,
                 lives: &lives,
             };
-            peer.consider(&view, &mut recall);
+            peer.consider(&view, None, &mut recall);
             let proposal = peer.propose(&view, Some(&recall));
             let sound = |name: &str| view.sample(name)
                 .is_ok_and(|sample| sample.completeness == Completeness::Complete);
@@ -270,7 +270,7 @@ proptest! {
             // What was written down and read back says the same.
             let json = serde_json::to_string(&again).expect("plain data");
             again = serde_json::from_str(&json).expect("as written");
-            peer.consider(&view, &mut again);
+            peer.consider(&view, None, &mut again);
             prop_assert_eq!(&recall, &again);
             prop_assert!(json.len() < 250_000, "{} bytes of notes", json.len());
         }

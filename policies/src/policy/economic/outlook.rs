@@ -89,6 +89,55 @@ pub(super) fn drain_secs(premises: &Premises<'_>) -> f64 {
     libm::sqrt(2.0 * boot * service / (kappa * slots).max(1e-9))
 }
 
+/// What an instance is worth: by the waiting it saves, and by the work it does
+/// that another one must do otherwise.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Worth {
+    pub(super) waiting: f64,
+    pub(super) work: f64,
+}
+
+impl Worth {
+    pub(super) fn all(self) -> f64 {
+        self.waiting + self.work
+    }
+
+    /// How many times as dear waiting must be for this to come to `price`;
+    /// `None` if no price of waiting does it.
+    fn factor_for(self, price: f64) -> Option<f64> {
+        (self.waiting > 1e-12).then(|| (price - self.work) / self.waiting)
+    }
+}
+
+/// What the launch of one instance more comes to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Verdict {
+    /// What it is worth when it comes up, in prices.
+    pub(super) at_first: Worth,
+    /// What it has saved when it has paid best, in instance-seconds.
+    pub(super) saved: Worth,
+    /// What it was billed by then, in instance-seconds.
+    pub(super) billed: f64,
+}
+
+impl Verdict {
+    pub(super) fn is_worth_it(self) -> bool {
+        self.at_first.all() >= 1.0 && self.pays()
+    }
+
+    /// Whether it earns back what it is billed.
+    pub(super) fn pays(self) -> bool {
+        self.saved.all() >= self.billed
+    }
+
+    /// About how many times as dear waiting must be for it to be worth it: the
+    /// backlogs and the time in which it pays are taken to stay as they are.
+    pub(super) fn factor(self) -> Option<f64> {
+        let first = self.at_first.factor_for(1.0)?;
+        Some(first.max(self.saved.factor_for(self.billed)?))
+    }
+}
+
 /// The future under all scenarios.
 #[derive(Clone, Debug)]
 pub(super) struct Outlook {
@@ -107,6 +156,8 @@ pub(super) struct Outlook {
     jobs: Vec<(f64, f64)>,
     /// What the instance in question is worth in each step.
     pub(super) worth: Vec<f64>,
+    /// How much of that is work it does, whatever waiting is worth.
+    pub(super) work: Vec<f64>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -153,6 +204,7 @@ impl Outlook {
             spike,
             jobs: vec![(0.0, 0.0); steps.len()],
             worth: vec![0.0; steps.len()],
+            work: vec![0.0; steps.len()],
             steps,
             lead,
             premises: Fixed {
@@ -181,6 +233,7 @@ impl Outlook {
         } = self.premises;
         let capacity = instances * slots;
         self.worth.fill(0.0);
+        self.work.fill(0.0);
         let recourse = self.recourse + backlog * service / (capacity.max(0.5 * slots));
         let count = self.steps.len();
         for (scenario, (_, weight)) in NODES.iter().enumerate() {
@@ -264,7 +317,7 @@ impl Outlook {
         }
         let backlog = |excess: f64, rest: f64| {
             let used = excess.min(slots);
-            used * (kappa * rest / service + 1.0 / slots)
+            (used * kappa * rest / service, used / slots)
         };
         for index in (from..self.steps.len()).rev() {
             let (start, end) = self.jobs[index];
@@ -283,7 +336,9 @@ impl Outlook {
                 let after = if end > capacity { rest } else { 0.0 };
                 let excess = f64::midpoint(start.max(capacity), end.max(capacity)) - capacity;
                 let middle = (after + 0.5 * share * secs).min(recourse);
-                worth += share * backlog(excess, middle);
+                let (waiting, work) = backlog(excess, middle);
+                worth += share * (waiting + work);
+                self.work[index] += weight * share * work;
                 rest = (after + share * secs).min(recourse);
             } else {
                 rest = 0.0;
@@ -356,9 +411,14 @@ impl Outlook {
     }
 
     /// The mean of what the instance is worth in the first steps after a launch.
-    pub(super) fn at_first(&self) -> f64 {
-        let first = &self.worth[self.lead..self.lead + FIRST_STEPS];
-        first.iter().sum::<f64>() / float(FIRST_STEPS)
+    pub(super) fn at_first(&self) -> Worth {
+        let first = self.lead..self.lead + FIRST_STEPS;
+        let mean = |steps: &[f64]| steps.iter().sum::<f64>() / float(FIRST_STEPS);
+        let (all, work) = (mean(&self.worth[first.clone()]), mean(&self.work[first]));
+        Worth {
+            waiting: (all - work).max(0.0),
+            work,
+        }
     }
 }
 

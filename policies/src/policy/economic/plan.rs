@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::super::rounding::{self, text};
-use super::outlook::{Outlook, Premises};
+use super::outlook::{Outlook, Premises, Verdict, Worth as Saved};
 use super::state::{Fleet, Jobs, State, jobs_at_least};
 use super::{Economic, Worth};
 use crate::learn::{Level, Shortage, secs};
@@ -26,23 +26,6 @@ const ERROR_GROWTH_MAX: f64 = 4.0;
 /// Waiting is worth at most this many instance-seconds a second.
 const KAPPA_MAX: f64 = 1e6;
 
-/// What the launch of one instance more comes to.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Verdict {
-    /// What it is worth when it comes up, in prices.
-    at_first: f64,
-    /// What it has saved when it has paid best, in instance-seconds.
-    saved: f64,
-    /// What it was billed by then, in instance-seconds.
-    billed: f64,
-}
-
-impl Verdict {
-    fn is_worth_it(self) -> bool {
-        self.at_first >= 1.0 && self.saved >= self.billed
-    }
-}
-
 /// Everything one decision looks at.
 struct Plan<'a> {
     state: &'a State,
@@ -63,9 +46,7 @@ impl Economic {
     /// Learns from a cycle, and says what it asks for.
     pub(crate) fn decide(&self, state: &mut State, view: &View<'_>, fleet: &Fleet) -> Opinion {
         state.learn(self, view, fleet);
-        let opinion = self.judge(state, view, fleet);
-        state.said = Some((view.now, opinion.clone()));
-        opinion
+        self.judge(state, view, fleet)
     }
 
     fn judge(&self, state: &mut State, view: &View<'_>, fleet: &Fleet) -> Opinion {
@@ -184,25 +165,21 @@ impl<'a> Plan<'a> {
     fn launch(&mut self, instances: u32) -> Verdict {
         let lead = self.outlook.lead;
         self.outlook.value(f64::from(instances), lead);
-        let at_first = self.outlook.at_first();
-        let mut saved = 0.0;
         let mut best = Verdict {
-            at_first,
-            saved: 0.0,
+            at_first: self.outlook.at_first(),
+            saved: Saved::default(),
             billed: f64::INFINITY,
         };
-        let mut net = f64::NEG_INFINITY;
-        for (step, worth) in self
-            .outlook
-            .steps
-            .iter()
-            .zip(&self.outlook.worth)
-            .skip(lead)
-        {
-            saved += worth * step.secs;
+        let (mut saved, mut net) = (Saved::default(), f64::NEG_INFINITY);
+        let Outlook {
+            steps, worth, work, ..
+        } = &self.outlook;
+        for ((step, worth), work) in steps.iter().zip(worth).zip(work).skip(lead) {
+            saved.waiting += (worth - work) * step.secs;
+            saved.work += work * step.secs;
             let billed = self.billed(step.ends);
-            if saved - billed > net {
-                net = saved - billed;
+            if saved.all() - billed > net {
+                net = saved.all() - billed;
                 best.saved = saved;
                 best.billed = billed;
             }
@@ -397,40 +374,72 @@ impl<'a> Plan<'a> {
     }
 
     fn why_launch(&self, count: u32, last: Verdict, next: Option<Verdict>) -> String {
-        let each = if count == 1 { "it" } else { "the last of them" };
+        let each = match count {
+            1 => "it saves".to_owned(),
+            _ => format!("each of the {count} saves at least"),
+        };
         let mut why = format!(
-            "launching {count}: {}; {each} saves {} of waiting for {}",
+            "launching {count}: {}; {each} {}",
             self.situation(),
-            self.dollars(last.saved),
-            self.dollars(last.billed),
+            self.balance(last),
         );
-        if let Some(next) = next {
-            let _ = write!(why, "; one more {}", self.refusal(next));
+        match next {
+            Some(next) => {
+                let refusal = self.refusal(next);
+                let _ = write!(why, "; the {} would {refusal}", ordinal(count + 1));
+            }
+            None => why.push_str("; more than that are not allowed"),
         }
         why
     }
 
-    /// Why one more is not launched.
-    fn refusal(&self, next: Verdict) -> String {
-        if next.saved >= next.billed {
-            let percent = 100.0 * next.at_first;
-            return format!("would be worth {percent:.0} % of its price when it came up");
+    /// What one saves, and what for.
+    fn balance(&self, verdict: Verdict) -> String {
+        let Saved { waiting, work } = verdict.saved;
+        let waiting = self.dollars(waiting);
+        let billed = self.dollars(verdict.billed);
+        if work * self.price < 5e-6 {
+            return format!("{waiting} of waiting for {billed}");
         }
-        format!(
-            "would save {} for {}",
-            self.dollars(next.saved),
-            self.dollars(next.billed)
-        )
+        let work = self.dollars(work);
+        format!("{waiting} of waiting and {work} of others' work for {billed}")
+    }
+
+    /// Why one more is not launched, and what waiting would have to be worth.
+    fn refusal(&self, next: Verdict) -> String {
+        let mut refusal = if next.pays() {
+            let percent = 100.0 * next.at_first.all();
+            format!("be worth {percent:.0} % of its price when it came up")
+        } else {
+            format!("save {}", self.balance(next))
+        };
+        if let Some(factor) = next.factor()
+            && factor > 1.0
+            && self.kappa * factor <= KAPPA_MAX
+        {
+            let hour = 3_600.0 * self.kappa;
+            let _ = write!(
+                refusal,
+                " (not before a job-hour of waiting is worth about {} instead of {})",
+                self.dollars(hour * factor),
+                self.dollars(hour),
+            );
+        }
+        refusal
     }
 
     fn why_hold(&mut self, kept: &str) -> String {
         let next = self.launch(self.view.current);
         let situation = self.situation();
-        let more = self.refusal(next);
+        let more = if self.view.current >= self.fleet.max {
+            "more are not allowed".to_owned()
+        } else {
+            format!("one more would {}", self.refusal(next))
+        };
         if self.view.current == 0 {
-            return format!("holding 0: {situation}; one more {more}");
+            return format!("holding 0: {situation}; {more}");
         }
-        format!("holding: {situation}; one more {more}; the last stays because {kept}")
+        format!("holding: {situation}; {more}; the last stays because {kept}")
     }
 
     fn why_release(&self, count: u32, kept: &str) -> String {
@@ -466,4 +475,16 @@ fn micro_usd(price: MicroUsdPerHour) -> f64 {
     let high = u32::try_from(micros >> 32).unwrap_or(u32::MAX);
     let low = u32::try_from(micros & u64::from(u32::MAX)).unwrap_or(0);
     f64::from(high) * 4_294_967_296.0 + f64::from(low)
+}
+
+/// `1st`, `2nd`, `3rd`, `4th` and so on.
+fn ordinal(number: u32) -> String {
+    let ending = match (number % 10, number % 100) {
+        (_, 11..=13) => "th",
+        (1, _) => "st",
+        (2, _) => "nd",
+        (3, _) => "rd",
+        _ => "th",
+    };
+    format!("{number}{ending}")
 }

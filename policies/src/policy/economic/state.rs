@@ -1,16 +1,14 @@
 //! What the policy remembers, and how it learns from a cycle.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
 use super::{Economic, Worth};
 use crate::learn::{
     Arrivals, BootTimes, Holds, Promise, Rates, Season, ServiceTimes, Skill, Spikes, secs,
 };
 use crate::model::Billing;
-use crate::policy::Opinion;
 use crate::policy::View;
 use crate::units::{MicroUsdPerHour, Timestamp};
 
@@ -41,7 +39,7 @@ pub struct Fleet {
 impl Fleet {
     /// A fleet of which only `view` is known: a cycle a minute, instances at
     /// $0.10 an hour, charged by the second, 60 s at least.
-    pub(crate) fn plain(view: &View<'_>) -> Self {
+    pub fn plain(view: &View<'_>) -> Self {
         let booting = view.current.saturating_sub(view.ready);
         let booting = usize::try_from(booting).unwrap_or(0);
         Self {
@@ -94,8 +92,6 @@ pub struct State {
     pub(super) looked: Option<Timestamp>,
     /// Since when fewer instances would do.
     pub(super) lean_since: Option<Timestamp>,
-    /// What it said last, and when.
-    pub(super) said: Option<(Timestamp, Opinion)>,
 }
 
 impl State {
@@ -117,19 +113,12 @@ impl State {
             jobs: None,
             looked: None,
             lean_since: None,
-            said: None,
         }
     }
 
     /// Whether this version of windlass can go on from it.
     pub fn is_current(&self) -> bool {
         self.version == Self::VERSION
-    }
-
-    /// What was said in the cycle of `now`.
-    pub(crate) fn said_at(&self, now: Timestamp) -> Option<&Opinion> {
-        let (at, opinion) = self.said.as_ref()?;
-        (*at == now).then_some(opinion)
     }
 
     /// The season, if it is known and has helped of late.
@@ -230,19 +219,6 @@ pub(super) fn jobs_at_least(rule: &Economic, view: &View<'_>) -> Option<Jobs> {
             running,
         })
     })
-}
-
-/// Reads what policies have learnt, and forgets what cannot be read: what
-/// another version of windlass has learnt is worth less than a start without.
-pub(crate) fn lenient<'de, D: Deserializer<'de>>(
-    from: D,
-) -> Result<BTreeMap<String, State>, D::Error> {
-    let raw = BTreeMap::<String, serde_json::Value>::deserialize(from)?;
-    let read = raw.into_iter().filter_map(|(name, value)| {
-        let state: State = serde_json::from_value(value).ok()?;
-        state.is_current().then_some((name, state))
-    });
-    Ok(read.collect())
 }
 
 /// Jobs in the system by the readings; `None` if one is absent.
