@@ -87,8 +87,13 @@ impl Tunable {
                 value,
                 layout,
             };
+            let path = format!("policy[{}]", dial.policy);
+            let mut others = dial.knob.instead_of.iter();
+            if let Some(other) = others.find(|key| policy.contains_key(**key)) {
+                edits.push(writer.replace(policy, other, &path)?);
+                continue;
+            }
             for key in dial.knob.keys {
-                let path = format!("policy[{}]", dial.policy);
                 writer.edit(policy, key, &path, &mut edits)?;
             }
         }
@@ -182,6 +187,24 @@ impl Writer<'_> {
             change,
         });
         Some(())
+    }
+
+    /// The knob's key in the place of `other`, which says the same in another way.
+    fn replace(&self, table: &DeTable<'_>, other: &str, path: &str) -> Option<Edit> {
+        let (name, old) = table.get_key_value(other)?;
+        let key = self.dial.knob.keys.first()?;
+        let new = self.dial.knob.reach.put(None, self.value)?;
+        let place = name.span().start..old.span().end;
+        Some(Edit {
+            text: format!("{key} = {new}"),
+            change: Change {
+                knob: self.dial.name.clone(),
+                key: format!("{path}.{key}"),
+                from: Some(self.text.get(place.clone())?.to_owned()),
+                to: new.to_string(),
+            },
+            place,
+        })
     }
 
     fn beside_kind(
