@@ -318,7 +318,7 @@ fn what_a_fleet_without_instances_says_is_told_by_its_errors() {
         ),
         (
             &["InsufficientInstanceCapacity", "UnauthorizedOperation"],
-            "not permitted: UnauthorizedOperation",
+            "not permitted: UnauthorizedOperation; `windlass check --aws` names what to grant",
         ),
         (
             &["InvalidAMIID.NotFound"],
@@ -445,7 +445,7 @@ fn a_page_that_fails_is_no_listing() {
         ),
         (
             refusal(403, "UnauthorizedOperation"),
-            "not permitted: UnauthorizedOperation: why so",
+            "not permitted: UnauthorizedOperation: why so; `windlass check --aws` names what to grant",
         ),
         // The same page for ever.
         (
