@@ -81,13 +81,15 @@ pub fn of(loads: &[Vec<Pair>]) -> Gain {
 /// 1,000 cases.
 ///
 /// The series of Fisher and Cornish around the normal distribution (Abramowitz
-/// and Stegun, 26.7.5), off by less than a thousandth from 5 degrees on; below
-/// that the table.
+/// and Stegun, 26.7.5), off by less than a thousandth from 10 degrees on; below
+/// that a table, at the whole number below.
 fn student_975(freedom: f64) -> f64 {
-    const TABLE: [f64; 4] = [12.706, 4.303, 3.182, 2.776];
+    const TABLE: [f64; 9] = [
+        12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262,
+    ];
     const NORMAL: f64 = 1.959_963_985;
-    if freedom < 5.0 {
-        let below = [2.0, 3.0, 4.0].iter().filter(|one| freedom >= **one);
+    if freedom < 10.0 {
+        let below = (2_u8..10).filter(|one| freedom >= f64::from(*one));
         return TABLE[below.count()];
     }
     let power = |exponent: f64| libm::pow(NORMAL, exponent);

@@ -364,7 +364,8 @@ fn no_secret_is_told_however_much_is_logged() {
     ));
     if cfg!(feature = "aws") {
         signals.push(format!(
-            "[fleet.jobs.signals.f]\nsource = \"sqs\"\nqueue_url = \"{url}1/q\"\n\
+            "[fleet.jobs.signals.f]\nkind = \"total\"\nsource = \"sqs\"\n\
+             queue_url = \"{url}123456789012/q\"\n\
              count = \"visible\"\n[aws]\nregion = \"us-east-1\"\nendpoint_url = \"{url}\"\n"
         ));
     }
