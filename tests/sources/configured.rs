@@ -362,13 +362,6 @@ fn no_secret_is_told_however_much_is_logged() {
          pointer = \"\"\nbearer_token = {{ env = \"JOBS_PASSWORD\" }}\n\
          headers = {{ X-Key = {{ env = \"JOBS_PASSWORD\" }} }}\n"
     ));
-    if cfg!(feature = "aws") {
-        signals.push(format!(
-            "[fleet.jobs.signals.f]\nkind = \"total\"\nsource = \"sqs\"\n\
-             queue_url = \"{url}123456789012/q\"\n\
-             count = \"visible\"\n[aws]\nregion = \"us-east-1\"\nendpoint_url = \"{url}\"\n"
-        ));
-    }
     let folder = tempfile::tempdir().expect("a folder");
     fs::write(
         folder.path().join("w.toml"),
