@@ -2,120 +2,43 @@
 //! going on after a kill, parts of one comparison, and a real array of jobs.
 
 use std::env;
-use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::path::PathBuf;
+use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
 use expect_test::expect_file;
-use tempfile::TempDir;
 
 #[path = "compare/browser.rs"]
 mod browser;
+#[path = "support/desk.rs"]
+mod desk;
 #[path = "compare/slurm.rs"]
 mod slurm;
 
-/// Six hours of jobs that come in waves, and a cloud for them.
-const SCENARIO: &str = "[workload]\ntrace = \"waves.csv\"\n\
-    service = { distribution = \"exponential\", mean = \"60s\" }\n[cloud]\n\
-    boot = { distribution = \"constant\", value = \"90s\" }\nusd_per_hour = 0.17\n[fleet]\n\
-    initial = 5\nmax = 40\n[objective]\nusd_per_job_hour_waiting = 1.0\n";
+use desk::{Desk, SCENARIO};
 
 const POLICY: &str = "[[policy]]\nkind = \"queue_backlog\"\njobs_per_instance = 4\n";
 
 /// All that the tests compare.
 const COMPARE: &str = "compare --scenario waves.toml --policy mine.toml builtin:step builtin:fixed";
 
-/// A folder to run the program in, with a scenario, a trace and a policy.
-struct Desk(TempDir);
-
-impl Desk {
-    fn new() -> Self {
-        let desk = Self(tempfile::tempdir().expect("a temporary folder"));
-        let mut trace = "t_s,count\n".to_owned();
-        for minute in 0..360_u32 {
-            let wave = 3 + (minute / 45) % 3 * 7;
-            writeln!(trace, "{},{wave}", minute * 60).expect("written");
-        }
-        desk.write("waves.csv", &trace);
-        desk.write("waves.toml", SCENARIO);
-        desk.write("mine.toml", POLICY);
-        desk
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        fs::write(self.path().join(name), text).expect("written");
-    }
-
-    fn read(&self, name: &str) -> Vec<u8> {
-        fs::read(self.path().join(name)).expect(name)
-    }
-
-    fn command(&self, arguments: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_windlass"));
-        command
-            .args(arguments.split_whitespace())
-            .current_dir(self.path())
-            .env("XDG_CACHE_HOME", self.path().join("cache"))
-            .env("COLUMNS", "100")
-            .stdin(Stdio::null());
-        for variable in [
-            "WINDLASS_LOG",
-            "AWS_BATCH_JOB_ARRAY_INDEX",
-            "JOB_COMPLETION_INDEX",
-            "SLURM_ARRAY_TASK_ID",
-        ] {
-            command.env_remove(variable);
-        }
-        command
-    }
-
-    fn output(&self, arguments: &str) -> Output {
-        let output = self.command(arguments).output().expect("started");
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{arguments}: {errors}");
-        output
-    }
-
-    /// What the program says to `commands`, as it looks in a shell.
-    fn session(&self, commands: &[&str]) -> String {
-        let mut told = String::new();
-        for arguments in commands {
-            let output = self.command(arguments).output().expect("started");
-            writeln!(told, "$ windlass {arguments}").expect("written");
-            let code = output.status.code().expect("no signal");
-            for (label, stream) in [("", output.stdout), ("stderr: ", output.stderr)] {
-                let text = String::from_utf8(stream).expect("text");
-                // How far it is and how long it took is another on every machine.
-                let same = |line: &&str| {
-                    !line.starts_with("windlass: comparing: ")
-                        && !line.contains(" runs simulated in ")
-                };
-                for line in text.lines().filter(same) {
-                    writeln!(told, "{}", format!("{label}{line}").trim_end()).expect("written");
-                }
-            }
-            writeln!(told, "exit {code}\n").expect("written");
-        }
-        told
-    }
+fn desk() -> Desk {
+    let desk = Desk::of_waves(360, 45);
+    desk.write("mine.toml", POLICY);
+    desk
 }
 
 #[test]
 fn help_teaches() {
-    let told = Desk::new().session(&["compare --help", "merge --help"]);
+    let told = desk().session(&["compare --help", "merge --help"]);
     expect_file!["golden/compare_help.txt"].assert_eq(&told);
 }
 
 #[test]
 fn policies_are_compared() {
-    let desk = Desk::new();
+    let desk = desk();
     let commands = [
         COMPARE,
         "compare --scenario waves.toml --policy mine.toml builtin:schedule --tune-peers --at-p95 2m",
@@ -129,7 +52,7 @@ fn policies_are_compared() {
 
 #[test]
 fn totals_are_held_against_the_bound() {
-    let desk = Desk::new();
+    let desk = desk();
     let told = desk.session(&[&format!("{COMPARE} --frontier-points 0")]);
     for word in [
         "  x bound  ",
@@ -142,7 +65,7 @@ fn totals_are_held_against_the_bound() {
 
 #[test]
 fn wrong_arguments_are_answered() {
-    let desk = Desk::new();
+    let desk = desk();
     desk.write("broken.toml", "[[policy]]\nkind = \"queue_backlog\"\n");
     desk.write("not.parquet", "PAR1 and no more");
     fs::create_dir(desk.path().join("empty")).expect("made");
@@ -174,7 +97,7 @@ fn wrong_arguments_are_answered() {
 
 #[test]
 fn a_window_that_is_too_short_is_refused() {
-    let desk = Desk::new();
+    let desk = desk();
     let short = SCENARIO.replace("[cloud]", "length = \"4m\"\n[cloud]");
     desk.write("waves.toml", &short);
     let output = desk.command(&format!("{COMPARE} --tune-peers")).output();
@@ -186,7 +109,7 @@ fn a_window_that_is_too_short_is_refused() {
 
 #[test]
 fn rows_without_tuning_are_what_simulate_says() {
-    let desk = Desk::new();
+    let desk = desk();
     let parse = |output: Output| -> Vec<serde_json::Value> {
         serde_json::from_slice(&output.stdout).expect("an array")
     };
@@ -229,7 +152,7 @@ fn rows_without_tuning_are_what_simulate_says() {
 
 #[test]
 fn tuning_does_not_lose_in_its_window_and_says_what_it_found() {
-    let desk = Desk::new();
+    let desk = desk();
     let output = desk.output(&format!(
         "{COMPARE} --tune-peers --bound-points 0 --format json"
     ));
@@ -264,7 +187,7 @@ fn tuning_does_not_lose_in_its_window_and_says_what_it_found() {
 
 #[test]
 fn the_same_comes_of_one_core_and_of_several() {
-    let desk = Desk::new();
+    let desk = desk();
     let arguments = format!("{COMPARE} --tune-peers --fresh --format json");
     let with = |threads: &str| {
         let mut command = desk.command(&arguments);
@@ -285,7 +208,7 @@ const LONG: &str = "--tune-peers --seed 1 2 3 --bound-points 1 --state kept --fo
 
 #[test]
 fn it_goes_on_where_it_was_killed() {
-    let desk = Desk::new();
+    let desk = desk();
     let arguments = format!("{COMPARE} {LONG}");
     let fresh = desk
         .output(&arguments.replace("--state kept", "--fresh"))
@@ -327,7 +250,7 @@ fn it_goes_on_where_it_was_killed() {
 
 #[test]
 fn what_is_kept_of_other_inputs_is_not_used() {
-    let desk = Desk::new();
+    let desk = desk();
     let compare = || {
         let arguments = "compare --scenario waves.toml --policy mine.toml --frontier-points 0 \
             --bound-points 1 --state kept --format json";
@@ -372,7 +295,7 @@ const WHOLE: [&str; 3] = ["results.json", "report.html", "results.parquet"];
 
 #[test]
 fn shards_are_merged_to_what_one_process_writes() {
-    let desk = Desk::new();
+    let desk = desk();
     let compare = format!("{COMPARE} --tune-peers --seed 1 2 --bound-points 1 --fresh");
     let table = desk.output(&format!("{compare} --out whole")).stdout;
     for shard in [2, 0, 3, 1] {
@@ -420,7 +343,7 @@ fn shards_are_merged_to_what_one_process_writes() {
 
 #[test]
 fn schedulers_say_which_shard_it_is() {
-    let desk = Desk::new();
+    let desk = desk();
     let compare = "compare --scenario waves.toml --policy mine.toml --bound-points 0 --out parts";
     for (index, count) in [
         (

@@ -4,19 +4,16 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use expect_test::expect_file;
 use serde_json::Value;
-use tempfile::TempDir;
 
-/// Twelve hours of jobs that come in waves, and a cloud for them.
-const SCENARIO: &str = "[workload]\ntrace = \"waves.csv\"\n\
-    service = { distribution = \"exponential\", mean = \"60s\" }\n[cloud]\n\
-    boot = { distribution = \"constant\", value = \"90s\" }\nusd_per_hour = 0.17\n[fleet]\n\
-    initial = 5\nmax = 40\n[objective]\nusd_per_job_hour_waiting = 1.0\n";
+#[path = "support/desk.rs"]
+mod desk;
+
+use desk::{Desk, SCENARIO};
 
 /// Forty jobs wait for each instance: far too many at that price.
 const BAD: &str = "# What we run.\n[[policy]]\nkind = \"queue_backlog\" # by the queue\n\
@@ -26,81 +23,20 @@ const BAD: &str = "# What we run.\n[[policy]]\nkind = \"queue_backlog\" # by the
 const TUNE: &str = "tune --scenario waves.toml --policy bad.toml --peer builtin:fixed \
     --frontier-points 3 --out tuned.toml";
 
-/// A folder to run the program in, with a scenario, a trace and a policy.
-struct Desk(TempDir);
+fn desk() -> Desk {
+    let desk = Desk::of_waves(720, 20);
+    desk.write("bad.toml", BAD);
+    desk
+}
 
-impl Desk {
-    fn new() -> Self {
-        let desk = Self(tempfile::tempdir().expect("a temporary folder"));
-        let mut trace = "t_s,count\n".to_owned();
-        for minute in 0..720_u32 {
-            let wave = 3 + (minute / 20) % 3 * 7;
-            writeln!(trace, "{},{wave}", minute * 60).expect("written");
-        }
-        desk.write("waves.csv", &trace);
-        desk.write("waves.toml", SCENARIO);
-        desk.write("bad.toml", BAD);
-        desk
-    }
+fn text(desk: &Desk, name: &str) -> String {
+    String::from_utf8(desk.read(name)).expect(name)
+}
 
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        fs::write(self.path().join(name), text).expect("written");
-    }
-
-    fn read(&self, name: &str) -> String {
-        fs::read_to_string(self.path().join(name)).expect(name)
-    }
-
-    fn command(&self, arguments: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_windlass"));
-        command
-            .args(arguments.split_whitespace())
-            .current_dir(self.path())
-            .env("XDG_CACHE_HOME", self.path().join("cache"))
-            .env("COLUMNS", "100")
-            .env_remove("WINDLASS_LOG")
-            .stdin(Stdio::null());
-        command
-    }
-
-    fn output(&self, arguments: &str) -> Output {
-        let output = self.command(arguments).output().expect("started");
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{arguments}: {errors}");
-        output
-    }
-
-    /// What `arguments` answer with `--format json`.
-    fn answer(&self, arguments: &str) -> Value {
-        let output = self.output(&format!("{arguments} --format json"));
-        serde_json::from_slice(&output.stdout).expect("an object")
-    }
-
-    /// What the program says to `commands`, as it looks in a shell.
-    fn session(&self, commands: &[&str]) -> String {
-        let mut told = String::new();
-        for arguments in commands {
-            let output = self.command(arguments).output().expect("started");
-            writeln!(told, "$ windlass {arguments}").expect("written");
-            let code = output.status.code().expect("no signal");
-            for (label, stream) in [("", output.stdout), ("stderr: ", output.stderr)] {
-                let text = String::from_utf8(stream).expect("text");
-                // How far it is and how long it took is another on every machine.
-                let same = |line: &&str| {
-                    !line.starts_with("windlass: tuning: ") && !line.contains(" runs simulated in ")
-                };
-                for line in text.lines().filter(same) {
-                    writeln!(told, "{}", format!("{label}{line}").trim_end()).expect("written");
-                }
-            }
-            writeln!(told, "exit {code}\n").expect("written");
-        }
-        told
-    }
+/// What `arguments` answer with `--format json`.
+fn answer(desk: &Desk, arguments: &str) -> Value {
+    let output = desk.output(&format!("{arguments} --format json"));
+    serde_json::from_slice(&output.stdout).expect("an object")
 }
 
 fn number(answer: &Value, path: &str) -> f64 {
@@ -110,21 +46,21 @@ fn number(answer: &Value, path: &str) -> f64 {
 
 #[test]
 fn help_teaches() {
-    let told = Desk::new().session(&["tune --help"]);
+    let told = desk().session(&["tune --help"]);
     expect_file!["golden/tune_help.txt"].assert_eq(&told);
 }
 
 #[test]
 fn a_tuning_is_told_in_tables() {
-    let desk = Desk::new();
+    let desk = desk();
     let told = desk.session(&[TUNE, "check tuned.toml"]);
     expect_file!["golden/tune.txt"].assert_eq(&told);
 }
 
 #[test]
 fn planted_knobs_are_improved_on_what_was_never_searched() {
-    let desk = Desk::new();
-    let answer = desk.answer(TUNE);
+    let desk = desk();
+    let answer = answer(&desk, TUNE);
     assert_eq!(answer["pays"], true, "{answer}");
     let unseen = |field: &str| number(&answer, &format!("/unseen/{field}"));
     assert!(unseen("gain_low") > 0.0, "{answer}");
@@ -135,7 +71,7 @@ fn planted_knobs_are_improved_on_what_was_never_searched() {
 
     // What is written differs in that value alone, and costs what was told, in
     // a simulation of its own that is cut in no way.
-    let tuned = desk.read("tuned.toml");
+    let tuned = text(&desk, "tuned.toml");
     let to = answer["changes"][0]["to"].as_str().expect("a value");
     assert_eq!(
         tuned,
@@ -168,11 +104,11 @@ fn planted_knobs_are_improved_on_what_was_never_searched() {
 
 #[test]
 fn what_is_best_already_is_left_as_it_is() {
-    let desk = Desk::new();
+    let desk = desk();
     desk.output(TUNE);
     let again = "tune --scenario waves.toml --policy tuned.toml --peer builtin:fixed \
         --frontier-points 0 --out again.toml";
-    let answer = desk.answer(again);
+    let answer = answer(&desk, again);
     assert_eq!(answer["pays"], false, "{answer}");
     assert!(
         answer["says"]
@@ -180,12 +116,12 @@ fn what_is_best_already_is_left_as_it_is() {
             .expect("text")
             .starts_with("Nothing pays")
     );
-    assert_eq!(desk.read("again.toml"), desk.read("tuned.toml"));
+    assert_eq!(text(&desk, "again.toml"), text(&desk, "tuned.toml"));
 }
 
 #[test]
 fn what_pays_only_where_it_was_searched_is_not_written() {
-    let desk = Desk::new();
+    let desk = desk();
     // After the third fold a job comes now and then, for which one instance is
     // enough, and what the waves left is done in the fourth.
     let mut trace = "t_s,count\n".to_owned();
@@ -198,24 +134,24 @@ fn what_pays_only_where_it_was_searched_is_not_written() {
         writeln!(trace, "{},{count}", minute * 60).expect("written");
     }
     desk.write("waves.csv", &trace);
-    let answer = desk.answer(TUNE);
+    let answer = answer(&desk, TUNE);
     assert_eq!(answer["pays"], false, "{answer}");
     assert!(number(&answer, "/training/gain") > 0.1, "{answer}");
     assert!(number(&answer, "/unseen/gain_low") <= 0.0, "{answer}");
     assert!(!answer["changes"].as_array().expect("a list").is_empty());
-    assert_eq!(desk.read("tuned.toml"), BAD);
+    assert_eq!(text(&desk, "tuned.toml"), BAD);
 }
 
 #[test]
 fn the_same_comes_of_one_core_and_of_several() {
-    let desk = Desk::new();
+    let desk = desk();
     let with = |threads: &str| {
         let arguments =
             format!("{TUNE} --seed 1 2 --force --report page.html --fresh --format json");
         let mut command = desk.command(&arguments);
         let output = command.env("RAYON_NUM_THREADS", threads).output();
         let told = output.expect("started").stdout;
-        (told, desk.read("tuned.toml"), desk.read("page.html"))
+        (told, text(&desk, "tuned.toml"), text(&desk, "page.html"))
     };
     let one = with("1");
     assert!(one.0.len() > 1_000);
@@ -226,7 +162,7 @@ fn the_same_comes_of_one_core_and_of_several() {
 
 #[test]
 fn it_goes_on_where_it_was_killed() {
-    let desk = Desk::new();
+    let desk = desk();
     let arguments = format!("{TUNE} --force --seed 1 2 3 --state kept --format json");
     let fresh = desk.output(&arguments.replace("--state kept", "--fresh"));
     let mut command = desk.command(&arguments);
@@ -256,13 +192,13 @@ fn it_goes_on_where_it_was_killed() {
 
 #[test]
 fn wrong_arguments_are_answered() {
-    let desk = Desk::new();
+    let desk = desk();
     desk.write("broken.toml", "[[policy]]\nkind = \"queue_backlog\"\n");
     desk.write("there.toml", "mine\n");
     let short = SCENARIO.replace("[cloud]", "length = \"30m\"\n[cloud]");
     desk.write("short.toml", &short);
     // The last fold begins with the 577th row.
-    let trace = desk.read("waves.csv");
+    let trace = text(&desk, "waves.csv");
     let rows = trace.lines().enumerate();
     let quiet: Vec<String> = rows
         .map(|(place, row)| match row.split_once(',') {
@@ -294,5 +230,5 @@ fn wrong_arguments_are_answered() {
     ]);
     expect_file!["golden/tune_refused.txt"].assert_eq(&told);
     assert!(!desk.path().join("new.toml").exists());
-    assert_eq!(desk.read("there.toml"), "mine\n");
+    assert_eq!(text(&desk, "there.toml"), "mine\n");
 }

@@ -3,14 +3,14 @@
 use std::fs;
 use std::process::Command;
 
-use super::{Desk, POLICY, program};
+use super::{POLICY, desk, program};
 
 #[test]
 fn the_page_shows_itself_in_a_browser() {
     let Some(chromium) = program("chromium") else {
         return;
     };
-    let desk = Desk::new();
+    let desk = desk();
     // A name that would do harm if it were not escaped.
     let evil = "<img src=x onerror=boom()>&amp;";
     desk.write(&format!("{evil}.toml"), POLICY);

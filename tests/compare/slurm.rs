@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::{Desk, WHOLE, program};
+use super::{WHOLE, desk, program};
 
 /// A cluster that ends with its test.
 struct Cluster(PathBuf);
@@ -55,7 +55,7 @@ fn an_array_of_slurm_comes_to_the_bytes_of_one_process() {
     if program("slurmctld").is_none() {
         return;
     }
-    let desk = Desk::new();
+    let desk = desk();
     let cluster = Cluster::start(&desk.path().join("slurm"));
     let script = batch_script();
     assert!(script.contains("--array=0-7"), "{script}");
