@@ -407,12 +407,18 @@ impl<'a> Plan<'a> {
 
     /// Why one more is not launched, and what waiting would have to be worth.
     fn refusal(&self, next: Verdict) -> String {
-        let mut refusal = if next.pays() {
-            let percent = 100.0 * next.at_first.all();
-            format!("be worth {percent:.0} % of its price when it came up")
-        } else {
-            format!("save {}", self.balance(next))
-        };
+        let mut tests = Vec::new();
+        if !next.pays() {
+            tests.push(format!("save {}", self.balance(next)));
+        }
+        let first = next.at_first.all();
+        if first < 1.0 || tests.is_empty() {
+            let percent = 100.0 * first;
+            tests.push(format!(
+                "be worth {percent:.0} % of its price when it came up"
+            ));
+        }
+        let mut refusal = tests.join(" and ");
         if let Some(factor) = next.factor()
             && factor > 1.0
             && self.kappa * factor <= KAPPA_MAX

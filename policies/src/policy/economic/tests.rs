@@ -103,9 +103,9 @@ fn decisions_say_what_was_seen_what_bound_and_what_one_more_is_worth() {
     }
     said.push_str(&stage.cycle(0.0, 0.0, 0.0).why);
     expect![[r#"
-        holding: 0 waiting, 8 running, 10 of 10 ready, arrivals 0.4 a second over the last 7200 s; one more would save $0.00026 of waiting for $0.00384 (not before a job-hour of waiting is worth about $1.46 instead of $0.10000); the last stays because the waiting it saves is worth its price
+        holding: 0 waiting, 8 running, 10 of 10 ready, arrivals 0.4 a second over the last 7200 s; one more would save $0.00026 of waiting for $0.00384 and be worth 94 % of its price when it came up (not before a job-hour of waiting is worth about $1.46 instead of $0.10000); the last stays because the waiting it saves is worth its price
         launching 11: 50 waiting, 10 running, 10 of 10 ready, arrivals 0.485 a second over the last 190 s; each of the 11 saves at least $0.00407 of waiting and $0.00192 of others' work for $0.00572; the 12th would save $0.00303 of waiting and $0.00154 of others' work for $0.00518 (not before a job-hour of waiting is worth about $0.12021 instead of $0.10000)
-        launching 3: 0 waiting, 2 running, 10 of 10 ready, arrivals 0.489 a second over the last 180 s; each of the 3 saves at least $0.02527 of waiting and $0.00038 of others' work for $0.02322; the 4th would save $0.00022 of waiting and $0.00001 of others' work for $0.00384 (not before a job-hour of waiting is worth about $1.77 instead of $0.10000)
+        launching 3: 0 waiting, 2 running, 10 of 10 ready, arrivals 0.489 a second over the last 180 s; each of the 3 saves at least $0.02527 of waiting and $0.00038 of others' work for $0.02322; the 4th would save $0.00022 of waiting and $0.00001 of others' work for $0.00384 and be worth 66 % of its price when it came up (not before a job-hour of waiting is worth about $1.77 instead of $0.10000)
         releasing 10: 0 waiting, 0 running, 10 of 10 ready, arrivals 0 a second over the last 470 s; none of them is worth its price"#]].assert_eq(&said);
 }
 
