@@ -303,6 +303,27 @@ mod tests {
     }
 
     #[test]
+    fn a_knob_takes_the_place_of_what_says_the_same() {
+        for (before, after) in [
+            (
+                "[[policy]]\npreset = \"batch\" # ours\nkind = \"economic\"\n",
+                "[[policy]]\nusd_per_job_hour_waiting = 1.0 # ours\nkind = \"economic\"\n",
+            ),
+            (
+                "policy = [{ kind = \"economic\", p95_wait = '2m' }]\n",
+                "policy = [{ kind = \"economic\", usd_per_job_hour_waiting = 1.0 }]\n",
+            ),
+        ] {
+            let tunable = Tunable::read(before).expect("a policy");
+            let (rewritten, changes) = tunable
+                .rewritten(before, &[Some(0.5)], MAX)
+                .expect("rewritten");
+            assert_eq!(rewritten, after);
+            assert_eq!(changes.len(), 1, "{changes:?}");
+        }
+    }
+
+    #[test]
     fn comments_and_order_stay() {
         let text = "# Ours.\n[[policy]]\nname = \"main\" # who\nkind = 'target_tracking'  # how\n\
             target=  0.5 # busy\r\n\n[[policy]]\nkind = \"fixed\"\n\

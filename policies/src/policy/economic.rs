@@ -15,7 +15,7 @@
 //!
 //! | key | meaning |
 //! |---|---|
-//! | `usd_per_job_hour_waiting` | what one job's waiting for one hour is worth; default that of `[objective]` |
+//! | `usd_per_job_hour_waiting` | what one job's waiting for one hour is worth; default that of `[objective]`, or `preset = "balanced"` if that says nothing |
 //! | `preset` | or `"interactive"`, `"balanced"`, `"batch"`, `"bulk"`: 10, 1, 0.1, 0.01 times what an instance costs an hour |
 //! | `p95_wait` | or as much as it takes for 95 of 100 jobs to wait no longer than this |
 //! | `service_guess` | how long a job takes, until that is learnt; default 60 s, soon forgotten |
@@ -45,7 +45,7 @@ pub use state::{Fleet, State};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Worth {
-    /// What the fleet's objective says.
+    /// What the fleet's objective says; if that is nothing, [`Preset::Balanced`].
     Objective,
     /// So much.
     Usd(MicroUsdPerHour),

@@ -5,9 +5,8 @@ use std::fmt::Write as _;
 use super::super::rounding::{self, text};
 use super::outlook::{Outlook, Premises, Verdict, Worth as Saved};
 use super::state::{Fleet, Jobs, State, jobs_at_least};
-use super::{Economic, Worth};
+use super::{Economic, Preset, Worth};
 use crate::learn::{Level, Shortage, secs};
-use crate::model::Wish;
 use crate::policy::{Opinion, View};
 use crate::signal::Absence;
 use crate::units::MicroUsdPerHour;
@@ -50,14 +49,7 @@ impl Economic {
     }
 
     fn judge(&self, state: &mut State, view: &View<'_>, fleet: &Fleet) -> Opinion {
-        let Some(kappa) = self.kappa(state, fleet) else {
-            return Opinion {
-                wish: Wish::Abstain(Absence::NoData),
-                why: "nobody says what waiting is worth: set `preset`, `p95_wait` or \
-                      `usd_per_job_hour_waiting` here, or the latter in `[objective]`"
-                    .to_owned(),
-            };
-        };
+        let kappa = self.kappa(state, fleet);
         let missing = self
             .demands()
             .into_iter()
@@ -89,17 +81,18 @@ impl Economic {
         opinion
     }
 
-    /// What one job's waiting for one second is worth, in instance-seconds;
-    /// `None` if nobody says.
-    fn kappa(&self, state: &State, fleet: &Fleet) -> Option<f64> {
+    /// What one job's waiting for one second is worth, in instance-seconds.
+    fn kappa(&self, state: &State, fleet: &Fleet) -> f64 {
         let waiting = match self.worth {
-            Worth::P95(_) => return Some(state.promise.kappa()),
-            Worth::Preset(preset) => return Some(preset.kappa()),
-            Worth::Usd(price) => price,
+            Worth::P95(_) => return state.promise.kappa(),
+            Worth::Preset(preset) => return preset.kappa(),
+            Worth::Objective if fleet.waiting == MicroUsdPerHour::ZERO => {
+                return Preset::Balanced.kappa();
+            }
             Worth::Objective => fleet.waiting,
+            Worth::Usd(price) => price,
         };
-        let kappa = micro_usd(waiting) / micro_usd(fleet.price).max(1.0);
-        (kappa > 0.0).then_some(kappa.min(KAPPA_MAX))
+        (micro_usd(waiting) / micro_usd(fleet.price).max(1.0)).min(KAPPA_MAX)
     }
 }
 

@@ -238,9 +238,11 @@ fn a_promise_that_is_kept_makes_waiting_cheaper_and_a_broken_one_dearer() {
 }
 
 #[test]
-fn without_a_worth_it_abstains_and_says_what_to_set() {
-    let mut stage = Stage::new(Worth::Objective);
-    let opinion = stage.cycle(4.0, 10.0, 8.0);
-    assert_eq!(wish(&opinion), None);
-    assert!(opinion.why.contains("preset"), "{}", opinion.why);
+fn without_a_worth_waiting_is_as_dear_as_an_instance() {
+    let mut nobody_says = Stage::new(Worth::Objective);
+    let mut balanced = Stage::new(Worth::Preset(Preset::Balanced));
+    for waiting in [10.0, 300.0, 0.0] {
+        let opinion = nobody_says.cycle(4.0, waiting, 8.0);
+        assert_eq!(opinion, balanced.cycle(4.0, waiting, 8.0));
+    }
 }
