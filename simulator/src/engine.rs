@@ -7,6 +7,7 @@
 
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use windlass_policies::memory::Memory;
 use windlass_policies::memory_store::MemoryStore;
@@ -77,6 +78,16 @@ impl<'a> Run<'a> {
     /// Its world, as of the last tick.
     pub const fn world(&mut self) -> &mut World {
         &mut self.world
+    }
+
+    /// When its next tick is.
+    pub const fn next_tick(&self) -> Timestamp {
+        self.tick
+    }
+
+    /// Time between two ticks.
+    pub const fn interval(&self) -> Duration {
+        self.spec.interval
     }
 
     /// Goes through all ticks earlier than `end`, and shows `watch` each cycle

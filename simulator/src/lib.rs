@@ -21,6 +21,7 @@ pub mod random;
 pub mod report;
 pub mod scenario;
 pub mod score;
+pub mod self_tuning;
 pub mod stretch;
 #[cfg(test)]
 mod testing;

@@ -1,13 +1,14 @@
 //! What a part of a run came to: the part after a policy was tuned, with the
 //! fleet and the queue as they had become by then.
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use windlass_policies::ports::StoreError;
 use windlass_policies::spec::FleetSpec;
-use windlass_policies::units::{Meter, MicroUsd, MicroUsdPerHour};
+use windlass_policies::units::{Meter, MicroUsd, MicroUsdPerHour, Timestamp};
 
 use crate::engine::Run;
 use crate::queue::{quantile, ratio};
@@ -81,6 +82,17 @@ pub enum StretchError {
     Store(#[from] StoreError),
 }
 
+/// Why there is no result of a run in pieces.
+#[derive(Debug, Error)]
+pub enum Interrupted {
+    /// It was not to go on.
+    #[error("stopped")]
+    Stopped,
+    /// It failed.
+    #[error(transparent)]
+    Failed(#[from] StretchError),
+}
+
 /// What the fleet of `spec` comes to in `span` of a run of `scenario` with the
 /// jobs of `workload`. After each tick `watch` is told how many microseconds
 /// have passed since the one before.
@@ -140,14 +152,56 @@ pub fn blocks(
     cuts: &[u64],
     watch: impl Fn(u64),
 ) -> Result<Vec<Block>, StretchError> {
-    let world = scenario.world(&spec.name, workload, &spec.signals, false)?;
+    blocks_between(scenario, workload, spec, cuts, |run, at| {
+        let step = windlass_policies::units::micros_of(run.interval());
+        run.go_on(at, |_, _| watch(step))
+            .map_err(StretchError::from)
+    })
+}
+
+/// The same in small pieces of work of [`PIECE_TICKS`]: after each, `rest` may
+/// let others work, or stop it.
+///
+/// # Errors
+/// If the scenario makes no world, or `rest` says [`ControlFlow::Break`].
+pub fn blocks_in_pieces(
+    scenario: &Scenario,
+    workload: &Workload,
+    spec: &FleetSpec,
+    cuts: &[u64],
+    mut rest: impl FnMut() -> ControlFlow<()>,
+) -> Result<Vec<Block>, Interrupted> {
+    let piece = spec.interval * PIECE_TICKS;
+    blocks_between(scenario, workload, spec, cuts, |mut run, at| {
+        while run.next_tick() < at {
+            let to = (run.next_tick() + piece).min(at);
+            run = run.go_on(to, |_, _| ()).map_err(StretchError::from)?;
+            if rest().is_break() {
+                return Err(Interrupted::Stopped);
+            }
+        }
+        Ok(run)
+    })
+}
+
+/// How many ticks a piece of work is: some milliseconds.
+pub const PIECE_TICKS: u32 = 32;
+
+fn blocks_between<'a, E: From<StretchError>>(
+    scenario: &Scenario,
+    workload: &Workload,
+    spec: &'a FleetSpec,
+    cuts: &[u64],
+    mut go_on: impl FnMut(Run<'a>, Timestamp) -> Result<Run<'a>, E>,
+) -> Result<Vec<Block>, E> {
+    let world = scenario.world(&spec.name, workload, &spec.signals, false);
+    let world = world.map_err(StretchError::from)?;
     let begins_at = world.now();
-    let step = windlass_policies::units::micros_of(spec.interval);
     let mut run = Run::new(spec, world);
     let mut charged = Vec::new();
     for cut in cuts {
         let at = begins_at + Duration::from_micros(*cut);
-        run = run.go_on(at, |_, _| watch(step))?;
+        run = go_on(run, at)?;
         run.world().advance(at);
         charged.push(run.world().view().instance_cost);
     }

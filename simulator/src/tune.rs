@@ -55,7 +55,7 @@ impl Course {
 }
 
 /// How far around, as a share of a knob's way.
-const RADII: [f64; 2] = [1.0 / 8.0, 1.0 / 32.0];
+pub(crate) const RADII: [f64; 2] = [1.0 / 8.0, 1.0 / 32.0];
 
 /// Bases of Halton's sequence, one for each knob; those beyond take the last.
 const BASES: [u32; 8] = [2, 3, 5, 7, 11, 13, 17, 19];
@@ -97,15 +97,7 @@ pub fn search<E>(
         let Some(centre) = centre.cloned() else {
             break;
         };
-        let mut around = even(dials, course.around, &mut stream);
-        for place in around
-            .iter_mut()
-            .flat_map(|places| places.iter_mut().zip(&centre))
-        {
-            if let (Some(place), Some(centre)) = place {
-                *place = (centre + radius * (2.0 * *place - 1.0)).clamp(0.0, 1.0);
-            }
-        }
+        let around = around(&centre, radius, course.around, &mut stream);
         ranked.add(&around, cost(course.kept.len(), &around)?);
     }
     let mut found: Vec<Places> = ranked.best().cloned().collect();
@@ -115,8 +107,27 @@ pub fn search<E>(
     Ok(found)
 }
 
+/// `count` places within `radius` of `centre`, as a share of each knob's way.
+pub(crate) fn around(
+    centre: &Places,
+    radius: f64,
+    count: usize,
+    stream: &mut Stream,
+) -> Vec<Places> {
+    let mut around = even(centre.len(), count, stream);
+    for place in around
+        .iter_mut()
+        .flat_map(|places| places.iter_mut().zip(centre))
+    {
+        if let (Some(place), Some(centre)) = place {
+            *place = (centre + radius * (2.0 * *place - 1.0)).clamp(0.0, 1.0);
+        }
+    }
+    around
+}
+
 /// `count` places for `dials` knobs that fill the space evenly.
-fn even(dials: usize, count: usize, stream: &mut Stream) -> Vec<Places> {
+pub(crate) fn even(dials: usize, count: usize, stream: &mut Stream) -> Vec<Places> {
     let shifts: Vec<f64> = (0..dials).map(|_| stream.uniform()).collect();
     let bases = BASES
         .iter()
