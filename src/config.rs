@@ -10,6 +10,7 @@ mod ec2_tests;
 pub mod price;
 pub mod process;
 mod simulated;
+mod tuning;
 pub mod workers;
 
 use std::collections::BTreeMap;
@@ -21,7 +22,7 @@ use std::time::Duration;
 use windlass_policies::fields::{Document, Fields};
 use windlass_policies::model::Offering;
 use windlass_policies::policy::NamedPolicy;
-use windlass_policies::policy_file::{self, PolicyFile};
+use windlass_policies::policy_file;
 use windlass_policies::presets;
 use windlass_policies::problems::Problems;
 use windlass_policies::signal::SignalSpec;
@@ -30,6 +31,7 @@ use windlass_policies::spec::{
     read_drain, read_interval, read_limits, read_mix, read_objective, read_policies, read_spot,
 };
 use windlass_simulator::scenario::BUILT_IN;
+use windlass_simulator::self_tuning::Own;
 
 use crate::aws::settings::AwsSettings;
 use crate::sources::{self, SignalSource};
@@ -37,6 +39,7 @@ pub use asg::AsgSettings;
 pub use ec2::Ec2Settings;
 pub use process::ProcessSettings;
 pub use simulated::Simulated;
+pub use tuning::{SelfTuning, TuningConfig};
 pub use workers::WorkersSettings;
 
 /// The configuration that is used when none is named: it runs as it stands.
@@ -57,6 +60,10 @@ pub struct Config {
     pub store: StoreConfig,
     /// How AWS is reached, if anything is there.
     pub aws: AwsSettings,
+    /// When and how records are replayed.
+    pub tuning: TuningConfig,
+    /// The file it was read from; `None` if it is built in.
+    pub path: Option<PathBuf>,
     /// What is controlled, sorted by name; at least one.
     pub fleets: Vec<Fleet>,
 }
@@ -80,6 +87,12 @@ pub struct Fleet {
     /// Where its signals are read, by name: all of them, or none if its
     /// provider has them.
     pub sources: BTreeMap<String, SignalSource>,
+    /// What is done about a better policy.
+    pub self_tuning: SelfTuning,
+    /// Its policies as a policy file.
+    pub own: Own,
+    /// The policy file it names, if it names one that is not built in.
+    pub policy_path: Option<PathBuf>,
 }
 
 impl Fleet {
@@ -190,9 +203,13 @@ impl Config {
             source,
         })?;
         let folder = path.parent().unwrap_or(Path::new(""));
-        Self::parse(&text, folder).map_err(|problems| ConfigError::Wrong {
+        let parsed = Self::parse(&text, folder).map_err(|problems| ConfigError::Wrong {
             file: path.display().to_string(),
             problems,
+        })?;
+        Ok(Self {
+            path: Some(path.to_owned()),
+            ..parsed
         })
     }
 
@@ -204,6 +221,7 @@ impl Config {
         Document::parse(text)?.read(|fields| {
             let store = fields.table_or_empty("store", |store| Some(read_store(store, folder)));
             let aws = AwsSettings::read(fields, folder);
+            let tuning = fields.table_or_empty("self_tuning", tuning::read);
             let fleets =
                 fields.named_tables("fleet", |name, fleet| read_fleet(fleet, name, folder, &aws));
             // A fleet that is there and wrong has been reported already.
@@ -222,6 +240,8 @@ impl Config {
             Some(Self {
                 store: store?,
                 aws,
+                tuning: tuning?,
+                path: None,
                 fleets,
             })
         })
@@ -294,6 +314,7 @@ fn read_fleet(
     let spot = read_spot(fleet);
     let drain = read_drain(fleet);
     let objective = read_objective(fleet);
+    let self_tuning = tuning::read_mode(fleet);
     let (provider, source) = (provider?, source?);
     refuse_endless_drains(fleet, &provider, drain);
     let parts = FleetParts {
@@ -310,6 +331,7 @@ fn read_fleet(
         objective,
     };
     let spec = assemble(fleet, parts);
+    tuning::refuse_nothing_to_weigh(fleet, self_tuning, spec.as_ref());
     let sources = match (&provider, &spec) {
         (Provider::Simulated(_), _) => sources.for_simulated(fleet),
         (Provider::Process(_) | Provider::Asg(_) | Provider::Ec2(_), Some(spec)) => {
@@ -322,6 +344,9 @@ fn read_fleet(
         spec: spec?,
         provider,
         sources: sources?,
+        self_tuning,
+        own: source.own,
+        policy_path: source.path,
     })
 }
 
@@ -366,6 +391,8 @@ struct PolicySource {
     policies: Vec<NamedPolicy>,
     signals: Vec<SignalSpec>,
     at: PoliciesAt,
+    own: Own,
+    path: Option<PathBuf>,
 }
 
 fn read_policy_source(
@@ -384,6 +411,8 @@ fn read_policy_source(
             policies,
             signals,
             at: PoliciesAt::Inline,
+            own: tuning::inline(fleet),
+            path: None,
         });
     };
     if fleet.raw("policy").is_some() {
@@ -399,8 +428,12 @@ fn read_policy_source(
         );
         return None;
     }
-    let file = match open_policy_file(&name, folder) {
-        Ok(file) => file,
+    let read = policy_text(&name, folder).and_then(|text| {
+        let file = policy_file::read(&text).map_err(|problems| problems.in_file(&name));
+        Ok((file?, text))
+    });
+    let (file, text) = match read {
+        Ok(read) => read,
         Err(message) => {
             fleet.problem("policy_file", message);
             return None;
@@ -410,6 +443,11 @@ fn read_policy_source(
         Ok(signals) => Some(PolicySource {
             policies: file.policies,
             signals,
+            own: Own {
+                name: name.clone(),
+                text,
+            },
+            path: (!name.starts_with(BUILT_IN)).then(|| folder.join(&name)),
             at: PoliciesAt::File {
                 key: "policy_file".to_owned(),
                 file: name,
@@ -420,15 +458,6 @@ fn read_policy_source(
             None
         }
     }
-}
-
-/// Reads the policy file `name`, relative to `folder`, or `builtin:PRESET`.
-///
-/// # Errors
-/// What is wrong with it, in lines for a person.
-pub fn open_policy_file(name: &str, folder: &Path) -> Result<PolicyFile, String> {
-    let text = policy_text(name, folder)?;
-    policy_file::read(&text).map_err(|problems| problems.in_file(name))
 }
 
 /// The text of the policy file `name`, relative to `folder`, or of

@@ -31,6 +31,7 @@ use crate::clock;
 use crate::config::{Config, Fleet};
 use crate::fleets::{AnyFleet, AnyMetrics, FleetOpenError, Opening, Shared};
 use crate::schedule::{Scheduler, Wake};
+use crate::self_tuning::{InForce, SelfTuner};
 use crate::sources::{SharedError, SharedSources};
 use crate::store::{OpenError, SqliteStore};
 
@@ -85,6 +86,7 @@ pub fn run(config: &Config, mode: Mode, once: bool) -> Result<End, DaemonError> 
         let shared = Shared::new(config);
         let sources = SharedSources::open(config, &shared).await?;
         let mut controlled = Vec::new();
+        let mut tuner = SelfTuner::new(config, &store);
         for fleet in &config.fleets {
             let place = Place {
                 store_path: &config.store.path,
@@ -93,9 +95,15 @@ pub fn run(config: &Config, mode: Mode, once: bool) -> Result<End, DaemonError> 
                 sources: &sources,
                 mode,
             };
-            controlled.push(Controlled::open(fleet, place).await?);
+            let in_force = tuner.add(fleet, mode)?;
+            controlled.push(Controlled::open(fleet, in_force, place).await?);
         }
-        control(config, store, controlled, signals, mode, once).await
+        let started = Started {
+            store,
+            controlled,
+            tuner,
+        };
+        control(config, started, signals, mode, once).await
     })?;
     match end {
         End::CutShort => {
@@ -108,9 +116,18 @@ pub fn run(config: &Config, mode: Mode, once: bool) -> Result<End, DaemonError> 
     Ok(end)
 }
 
+/// All that is controlled.
+struct Started {
+    store: Rc<SqliteStore>,
+    controlled: Vec<Controlled>,
+    tuner: SelfTuner,
+}
+
 /// A fleet with all it needs.
 struct Controlled {
+    /// As its file says.
     spec: FleetSpec,
+    in_force: InForce,
     memory: Memory,
     fleet: AnyFleet,
     metrics: AnyMetrics,
@@ -128,7 +145,7 @@ struct Place<'a> {
 }
 
 impl Controlled {
-    async fn open(fleet: &Fleet, place: Place<'_>) -> Result<Self, DaemonError> {
+    async fn open(fleet: &Fleet, in_force: InForce, place: Place<'_>) -> Result<Self, DaemonError> {
         let Place {
             store_path,
             store,
@@ -141,7 +158,8 @@ impl Controlled {
             warn!(fleet = %spec.name, %signal, %why, "a signal stays absent without its secret");
         }
         let tail = store.tail(&spec.name)?;
-        let memory = Memory::rebuild(&spec, store.store_id(), store.epoch(), &tail);
+        let run_as = Arc::clone(&in_force.borrow());
+        let memory = Memory::rebuild(&run_as, store.store_id(), store.epoch(), &tail);
         let latest = latest(&tail);
         if let Some(at) = latest {
             info!(fleet = %spec.name, cycle = memory.cycle, %at, "going on from what was written");
@@ -166,6 +184,7 @@ impl Controlled {
         Ok(Self {
             metrics: opened.metrics(fleet, sources),
             spec,
+            in_force,
             memory,
             fleet: opened,
             nudge,
@@ -187,7 +206,7 @@ impl Controlled {
             store: &*store,
         };
         let fleet = Loop {
-            spec: &self.spec,
+            in_force: self.in_force,
             mode,
             speed: self.fleet.speed(),
             once,
@@ -256,18 +275,29 @@ fn prices(tail: &[Record]) -> Quotes {
 
 async fn control(
     config: &Config,
-    store: Rc<SqliteStore>,
-    controlled: Vec<Controlled>,
+    started: Started,
     mut signals: Signals,
     mode: Mode,
     once: bool,
 ) -> Result<End, DaemonError> {
+    let Started {
+        store,
+        controlled,
+        tuner,
+    } = started;
     let (stopper, stop) = watch::channel(false);
     let upkeep = Arc::new(Notify::new());
-    let wakes = controlled.iter().flat_map(Controlled::wakes).collect();
+    let mut wakes: Vec<Wake> = controlled.iter().flat_map(Controlled::wakes).collect();
+    let (due, hourly) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    // Who decides once looks at nothing else.
+    let tunes = !once && !tuner.is_idle();
+    if tunes {
+        wakes.extend(tuning_wakes(config, &due, &hourly));
+    }
     let scheduler = Scheduler::start(Arc::clone(&upkeep), wakes).await?;
     let keep = config.store.keep;
     let pruning = tokio::task::spawn_local(prune(Rc::clone(&store), keep, upkeep));
+    let tuning = tunes.then(|| tokio::task::spawn_local(tuner.run(due, hourly, stop.clone())));
     let loops: BTreeMap<String, _> = controlled
         .into_iter()
         .map(|fleet| {
@@ -302,9 +332,32 @@ async fn control(
         () = asked_twice => return Ok(End::CutShort),
     };
     pruning.abort();
+    if let Some(tuning) = tuning {
+        tuning.abort();
+    }
     scheduler.stop().await;
     Ok(end)
 }
+
+/// When records are replayed, and what is followed is looked back at.
+fn tuning_wakes(config: &Config, due: &Arc<Notify>, hourly: &Arc<Notify>) -> [Wake; 2] {
+    let tuning = &config.tuning;
+    [
+        Wake {
+            cron: format!("0 {}", tuning.schedule.as_str()),
+            timezone: tuning.zone.tz(),
+            nudge: Arc::clone(due),
+        },
+        Wake {
+            cron: LOOK_BACK.to_owned(),
+            timezone: chrono_tz::UTC,
+            nudge: Arc::clone(hourly),
+        },
+    ]
+}
+
+/// What is followed is looked back at when nothing else is done.
+const LOOK_BACK: &str = "0 47 * * * *";
 
 /// Drops history that has been kept long enough, whenever it is woken.
 async fn prune(store: Rc<SqliteStore>, keep: Duration, wake: Arc<Notify>) {
@@ -357,8 +410,8 @@ impl Signals {
 /// How a fleet's loop is to run.
 #[derive(Debug)]
 pub struct Loop<'a> {
-    /// What to control.
-    pub spec: &'a FleetSpec,
+    /// What to control, as it is run now.
+    pub in_force: InForce,
     /// Whether to act.
     pub mode: Mode,
     /// How much faster than real time the fleet's own clock runs; 1 but for
@@ -392,22 +445,23 @@ impl Loop<'_> {
         P: FleetProvider,
         S: Store,
     {
-        let interval = self.real_interval();
+        let mut spec = Arc::clone(&self.in_force.borrow());
+        let interval = spec.interval / self.speed.max(1);
         let mut due = Instant::now();
-        let mut left = self.spec.limits.observe_cycles.max(1);
+        let mut left = spec.limits.observe_cycles.max(1);
         let mut sight = Sight::default();
         loop {
-            match reconcile(self.spec, self.mode, memory, ports).await {
+            match reconcile(&spec, self.mode, memory, ports).await {
                 Ok(cycle) => {
-                    report(&self.spec.name, &cycle);
-                    sight.tell(&self.spec.name, cycle.seen.fleet.as_ref().err());
+                    report(&spec.name, &cycle);
+                    sight.tell(&spec.name, cycle.seen.fleet.as_ref().err());
                     if taken_over(&cycle) {
-                        error!(fleet = %self.spec.name, "another windlass controls this fleet, so this one lets go of it");
+                        error!(fleet = %spec.name, "another windlass controls this fleet, so this one lets go of it");
                         return End::TakenOver;
                     }
                 }
                 Err(error) => error!(
-                    fleet = %self.spec.name,
+                    fleet = %spec.name,
                     error = %chain(&error),
                     "nothing is changed until the store takes records again"
                 ),
@@ -425,11 +479,8 @@ impl Loop<'_> {
                 () = self.nudge.notified() => {}
                 () = sleep_until(due) => {}
             }
+            spec = Arc::clone(&self.in_force.borrow());
         }
-    }
-
-    fn real_interval(&self) -> Duration {
-        self.spec.interval / self.speed.max(1)
     }
 }
 

@@ -20,6 +20,7 @@ pub mod logging;
 pub mod prices;
 pub mod replay;
 pub mod schedule;
+pub mod self_tuning;
 pub mod simulation;
 pub mod sources;
 pub mod store;

@@ -42,15 +42,28 @@ pub fn replay(
     fingerprint: &str,
     mut redecide: impl FnMut(&Decided) -> Decision,
 ) -> Result<Replayed, StoreError> {
+    replay_those(history, fleet, |decided| {
+        (decided.spec == fingerprint).then(|| redecide(decided))
+    })
+}
+
+/// The same of those that `redecide` decides again; the others are only counted.
+///
+/// # Errors
+/// If the store cannot be read.
+pub fn replay_those(
+    history: &History,
+    fleet: &str,
+    mut redecide: impl FnMut(&Decided) -> Option<Decision>,
+) -> Result<Replayed, StoreError> {
     let mut replayed = Replayed::default();
     for entry in history.decisions(fleet, Range::All)? {
         let decided = entry?.decided;
-        if decided.spec != fingerprint {
+        let Some(again) = redecide(&decided) else {
             replayed.elsewhere += 1;
             continue;
-        }
+        };
         let recorded = &decided.decision;
-        let again = redecide(&decided);
         if again == *recorded {
             replayed.same += 1;
             continue;

@@ -396,5 +396,15 @@ fn the_cloud_keeps_a_file_of_its_own() {
         names.collect::<Result<_, _>>().expect("names")
     };
     assert_eq!(tables(place.cloud()), ["clock", "requests", "world"]);
-    assert_eq!(tables(place.store()), ["actions", "decisions", "meta"]);
+    assert_eq!(
+        tables(place.store()),
+        [
+            "actions",
+            "decisions",
+            "followed",
+            "looks",
+            "meta",
+            "tunings"
+        ]
+    );
 }

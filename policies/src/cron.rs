@@ -321,6 +321,13 @@ impl Zone {
         self.0.name()
     }
 
+    /// When `line` last fired at or before `now`; `None` if it never did.
+    pub fn fired(self, line: &CronLine, now: Timestamp) -> Option<Timestamp> {
+        let fired = self.last_firing(line, moment(now), None)?.at;
+        let micros = u64::try_from(fired.timestamp_micros()).ok()?;
+        Some(Timestamp::from_micros(micros))
+    }
+
     /// The last time `line` fired at or before `now`, not looking further
     /// back than `reach`.
     pub(crate) fn last_firing(

@@ -15,7 +15,7 @@ use super::later::Later;
 use super::text::{counted, number, span};
 use super::{Failure, fleets_asked, history_of, unreadable_store};
 use crate::exit::Exit;
-use crate::store::{Done, Entry, FleetHistory, History, Range};
+use crate::store::{Done, Entry, FleetHistory, Followed, History, Range};
 
 /// Explain past decisions: what was seen, wished, cut, done, and how it came out
 #[derive(Debug, Args)]
@@ -142,18 +142,26 @@ fn write_text(
     let mut first = true;
     for fleet in fleets {
         let later = Later::gather(history, &fleet.name, range).map_err(unreadable)?;
+        let followed = history.followed(&fleet.name).map_err(unreadable)?;
         for entry in history.decisions(&fleet.name, range).map_err(unreadable)? {
             if !first {
                 writeln!(out)?;
             }
             first = false;
-            write_entry(out, &fleet.name, &entry.map_err(unreadable)?, &later)?;
+            let entry = entry.map_err(unreadable)?;
+            write_entry(out, &fleet.name, &entry, &later, &followed)?;
         }
     }
     Ok(())
 }
 
-fn write_entry(out: &mut dyn Write, fleet: &str, entry: &Entry, later: &Later) -> io::Result<()> {
+fn write_entry(
+    out: &mut dyn Write,
+    fleet: &str,
+    entry: &Entry,
+    later: &Later,
+    followed: &[Followed],
+) -> io::Result<()> {
     let decision = &entry.decided.decision;
     let Decision {
         epoch, cycle, at, ..
@@ -161,6 +169,10 @@ fn write_entry(out: &mut dyn Write, fleet: &str, entry: &Entry, later: &Later) -
     writeln!(out, "{at}  {fleet}, cycle {cycle}, epoch {epoch}")?;
     let outcomes = entry.done.iter().filter_map(|done| later.tell(done, *at));
     for (label, lines) in [
+        (
+            "follows",
+            follows_line(entry, followed).into_iter().collect(),
+        ),
         ("seen", seen_lines(entry)),
         ("wished", wish_lines(decision)),
         (
@@ -177,6 +189,14 @@ fn write_entry(out: &mut dyn Write, fleet: &str, entry: &Entry, later: &Later) -
         write_lines(out, label, &lines)?;
     }
     Ok(())
+}
+
+/// What it was decided by, if that is not the policy of the file.
+fn follows_line(entry: &Entry, followed: &[Followed]) -> Option<String> {
+    let in_force = |one: &&Followed| one.spec == entry.decided.spec;
+    let Followed { at, found, .. } = followed.iter().rfind(in_force)?;
+    let found = found.as_ref()?;
+    Some(format!("{found}, which self-tuning found, since {at}"))
 }
 
 /// The lines with the label before the first of them.

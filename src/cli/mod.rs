@@ -1,5 +1,6 @@
 //! The command line: one file per verb.
 
+mod advice;
 mod bench;
 mod bound;
 mod check;
@@ -87,6 +88,7 @@ enum Verb {
     Bound(bound::BoundVerb),
     Explain(explain::Explain),
     Replay(replay::Replay),
+    Advice(advice::Advice),
     Bench(bench::Bench),
     Trace(trace::TraceVerb),
     Iam(iam::Iam),
@@ -209,6 +211,7 @@ fn obey(cli: &Cli) -> Result<Exit, Failure> {
         Verb::Bound(verb) => verb.obey(&mut out),
         Verb::Explain(verb) => verb.obey(&mut out),
         Verb::Replay(verb) => verb.obey(&mut out),
+        Verb::Advice(verb) => verb.obey(&mut out),
         Verb::Bench(verb) => verb.obey(&mut out),
         Verb::Trace(verb) => verb.obey(&mut out),
         Verb::Iam(verb) => verb.obey(&mut out),
@@ -313,7 +316,7 @@ mod tests {
         let mut command = Cli::command();
         command.build();
         let verbs: Vec<_> = command.get_subcommands_mut().collect();
-        assert_eq!(verbs.len(), 13, "twelve, and `help`");
+        assert_eq!(verbs.len(), 14, "thirteen, and `help`");
         for verb in verbs.into_iter().filter(|verb| verb.get_name() != "help") {
             let name = verb.get_name().to_owned();
             let help = verb.render_long_help().to_string();

@@ -7,13 +7,15 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use windlass_policies::decide::decide;
 use windlass_policies::model::Decision;
-use windlass_policies::ports::Decided;
+use windlass_policies::ports::{Decided, StoreError};
 use windlass_policies::spec::FleetSpec;
+use windlass_simulator::self_tuning::Following;
 
 use super::text::counted;
 use super::{Failure, config_of, fleets_asked, history_of, unreadable_store};
 use crate::exit::Exit;
-use crate::replay::{Replayed, replay};
+use crate::replay::{Replayed, replay_those};
+use crate::store::History;
 
 /// Decide all recorded decisions again: each must come out the same
 #[derive(Debug, Args)]
@@ -54,9 +56,10 @@ impl Replay {
                 )?;
                 continue;
             };
-            let again = |decided: &Decided| redecide(spec, decided);
-            let replayed = replay(&history, name, &spec.fingerprint(), again)
-                .map_err(|error| unreadable_store(&history, error))?;
+            let unreadable = |error| unreadable_store(&history, error);
+            let specs = specs_in_force(&history, spec).map_err(unreadable)?;
+            let again = |decided: &Decided| Some(redecide(specs.get(&decided.spec)?, decided));
+            let replayed = replay_those(&history, name, again).map_err(unreadable)?;
             tell(out, name, &replayed)?;
             if replayed.different > 0 {
                 exit = Exit::Failed;
@@ -64,6 +67,24 @@ impl Replay {
         }
         Ok(exit)
     }
+}
+
+/// The fleet as its file says, and as self-tuning ran it under that file, by
+/// fingerprint.
+fn specs_in_force(
+    history: &History,
+    spec: &FleetSpec,
+) -> Result<BTreeMap<String, FleetSpec>, StoreError> {
+    let base = spec.fingerprint();
+    let followed = history.followed(&spec.name)?.into_iter();
+    let under = followed.filter(|followed| followed.base == base);
+    let under = under.filter_map(|followed| {
+        let found = followed.found?;
+        let since = followed.at;
+        Some(Following { found, since }.spec(spec))
+    });
+    let all = std::iter::once(spec.clone()).chain(under);
+    Ok(all.map(|spec| (spec.fingerprint(), spec)).collect())
 }
 
 /// What `spec` decides today, given all that the recorded decision was made of.

@@ -6,7 +6,7 @@
 //!
 //! # The file, for people with the `sqlite3` shell
 //!
-//! One file, format 2, in write-ahead mode (`FILE-wal` and `FILE-shm` stand
+//! One file, format 3, in write-ahead mode (`FILE-wal` and `FILE-shm` stand
 //! beside it while it is open and belong to it). Times are in UTC; a column
 //! that ends in `_micros` is the exact time in microseconds since 1970, and the
 //! column without that ending shows it as text, to the millisecond.
@@ -41,6 +41,19 @@
 //! | `acted_at`, `acted_seq` | when the answer came, and its position in the history |
 //! | `why` | JSON: why it was added to the cycle after the decision; NULL if it was part of it, or an end |
 //!
+//! `looks`, one row per decision: it in a few numbers, for self-tuning (four weeks
+//! of them). `alive`, `ready`, `busy` and `boots` count instances, `boots_micros` is
+//! how long those booted that are ready since; `arrivals`, `completions`, `backlog`
+//! and `in_flight` are the readings of that name, `counted_micros` is when the first
+//! of them was taken; `spent_micro_usd` is what the fleet had cost. NULL is unknown.
+//!
+//! `tunings`, one row per replay of a fleet's record: `base` (the fingerprint of the
+//! fleet as its file says), `begun_micros`, and `report`, JSON, NULL if it was cut off.
+//!
+//! `followed`, one row per change of what a fleet follows: from when on, `base` and
+//! `spec` (fingerprints as the file says, and as it is run), `found` (JSON: the policy
+//! that is followed; NULL for that of the file) and `why`.
+//!
 //! ```sql
 //! SELECT at, current, wish, target, summary FROM decisions WHERE fleet = 'web' ORDER BY cycle DESC LIMIT 20;
 //! SELECT cycle, action FROM actions WHERE fleet = 'web' AND outcome IS NULL;
@@ -55,7 +68,9 @@ mod history;
 mod row;
 mod schema;
 mod sqlite;
+mod tuning;
 
 pub use error::{OpenError, SqliteError};
 pub use history::{Answer, Decisions, Done, Entry, FleetHistory, History, Range};
 pub use sqlite::{Pruned, SqliteStore};
+pub use tuning::{Followed, Tuning};

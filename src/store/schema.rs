@@ -10,7 +10,7 @@ const APPLICATION_ID: i64 = 0x574e_444c;
 
 /// What brings a file from format n to format n + 1. A step that has shipped
 /// never changes; a new format is a new step.
-pub(super) const STEPS: &[&str] = &[FORMAT_1, FORMAT_2];
+pub(super) const STEPS: &[&str] = &[FORMAT_1, FORMAT_2, FORMAT_3];
 
 const FORMAT_1: &str = "
 CREATE TABLE meta (
@@ -58,6 +58,48 @@ INSERT INTO meta (key, value) VALUES ('store', lower(hex(randomblob(3)))), ('epo
 
 /// Why an action was added to a cycle that had been decided.
 const FORMAT_2: &str = "ALTER TABLE actions ADD COLUMN why TEXT";
+
+/// What self-tuning keeps.
+const FORMAT_3: &str = "
+CREATE TABLE looks (
+    fleet TEXT NOT NULL,
+    cycle INTEGER NOT NULL,
+    at_micros INTEGER NOT NULL,
+    spec TEXT NOT NULL,
+    alive INTEGER,
+    ready INTEGER,
+    busy INTEGER,
+    boots INTEGER,
+    boots_micros INTEGER,
+    counted_micros INTEGER,
+    arrivals REAL,
+    completions REAL,
+    backlog REAL,
+    in_flight REAL,
+    spent_micro_usd INTEGER NOT NULL,
+    PRIMARY KEY (fleet, cycle)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE tunings (
+    id INTEGER PRIMARY KEY,
+    fleet TEXT NOT NULL,
+    base TEXT NOT NULL,
+    begun_micros INTEGER NOT NULL,
+    report TEXT
+) STRICT;
+CREATE INDEX tunings_by_fleet ON tunings (fleet, id);
+
+CREATE TABLE followed (
+    id INTEGER PRIMARY KEY,
+    fleet TEXT NOT NULL,
+    at_micros INTEGER NOT NULL,
+    base TEXT NOT NULL,
+    spec TEXT NOT NULL,
+    found TEXT,
+    why TEXT NOT NULL
+) STRICT;
+CREATE INDEX followed_by_fleet ON followed (fleet, id);
+";
 
 /// The newest format this program knows.
 pub(super) fn known_format() -> i64 {
@@ -182,7 +224,7 @@ mod tests {
             )
             .expect("written");
         migrate(&connection, STEPS, Timestamp::EPOCH).expect("old to new");
-        assert_eq!(format_of(&connection), Found::Store(2));
+        assert_eq!(format_of(&connection), Found::Store(3));
         let why: (String, Option<String>) = connection
             .query_row("SELECT action, why FROM actions", (), |row| {
                 Ok((row.get(0)?, row.get(1)?))
@@ -228,7 +270,7 @@ mod tests {
                 refused,
                 SqliteError::TooNew {
                     found: 99,
-                    known: 2
+                    known: 3
                 }
             ),
             "{refused}"

@@ -12,11 +12,13 @@ use rusqlite::{
 use windlass_policies::model::{Action, Epoch, Outcome, Reason};
 use windlass_policies::ports::{Decided, Record, Store, StoreError};
 use windlass_policies::units::Timestamp;
+use windlass_simulator::self_tuning::Look;
 
 use super::error::{OpenError, SqliteError, write_error};
 use super::history::{BUSY_TIMEOUT, History, beside};
 use super::row::{DETAIL_FORMAT, encode, stored, summary, unstored};
 use super::schema::{STEPS, epoch, known_format, may_write, meta, migrate};
+use super::tuning::{insert_look, prune_looks};
 
 /// Stores up to this size are checked page by page when a daemon starts on
 /// them, about a second. Larger ones are checked as they are read.
@@ -149,6 +151,7 @@ impl SqliteStore {
             pruned.decisions += batch.decisions;
             pruned.actions += batch.actions;
             pruned.more |= batch.more;
+            pruned.more |= prune_looks(&transaction, &fleet, cycle, at, PRUNE_BATCH)?;
         }
         transaction.commit()?;
         self.give_back_pages()?;
@@ -170,7 +173,7 @@ impl SqliteStore {
     /// A transaction of the one writer. Refused if there is a newer one, and if
     /// the file is not at its path any more: what is written to it then is
     /// gone when the process ends.
-    fn begin(&self) -> Result<Transaction<'_>, SqliteError> {
+    pub(super) fn begin(&self) -> Result<Transaction<'_>, SqliteError> {
         if identity(&self.history.path) != self.identity {
             return Err(SqliteError::Removed);
         }
@@ -197,6 +200,7 @@ impl SqliteStore {
         match record {
             Record::Decided(decided) => {
                 insert_decided(&transaction, fleet, seq, decided, &detail)?;
+                insert_look(&transaction, fleet, &Look::of(decided))?;
             }
             Record::Planned { cycle, action, why } => {
                 let why = why.as_ref();

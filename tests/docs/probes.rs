@@ -40,6 +40,10 @@ const TEMPLATES: &[Template] = &[
         "`[store]`",
         "[store]\n@\n[fleet.f]\nprovider = \"simulated\"\n",
     ),
+    config(
+        "`[self_tuning]`",
+        "[self_tuning]\n@\nhistory = \"28d\"\n[fleet.f]\nprovider = \"simulated\"\n",
+    ),
     config("`[fleet.NAME]`", "[fleet.f]\n@\nprovider = \"simulated\"\n"),
     config(
         "`[fleet.NAME.simulated]`",

@@ -104,6 +104,8 @@ pub(super) fn field(
         field.insert(0, read.ok_or("what is followed can no longer be read")?);
     }
     for (name, text) in presets::all().iter().chain(presets::peers()) {
+        // Its examples are of the preset as it stands; they come last.
+        let text = text.split("\n[[case]]").next().unwrap_or(text);
         let Some(policy) = Policy::read(name, text, false) else {
             continue;
         };

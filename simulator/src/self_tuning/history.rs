@@ -157,7 +157,7 @@ impl Recorded {
         if whole < settings.history_min {
             return Err(short(whole));
         }
-        let (counts, skipped) = newest(spread(&points, step, steps)?);
+        let (counts, skipped) = newest(&spread(&points, step, steps)?);
         let kept = Duration::from_micros(step.saturating_mul(wide(counts.len())));
         if kept < settings.history_min {
             return Err(Unfit::ManyJobs {
@@ -269,49 +269,37 @@ struct Point {
 /// nothing new; a counter that is lower began anew, and what it says is all
 /// that is known to have come since.
 fn points(looks: &[Look]) -> Vec<Point> {
-    let counted = looks.iter().any(|look| look.arrivals.is_some());
+    let direct = looks.iter().any(|look| look.arrivals.is_some());
     let mut points: Vec<Point> = Vec::new();
     let mut before: Option<(f64, f64)> = None;
     for look in looks {
-        let counter = if counted {
-            look.arrivals
+        let (count, at_hand) = if direct {
+            (look.arrivals, Some(0.0))
         } else {
-            look.completions
+            let in_flight = look.in_flight.unwrap_or(0.0);
+            (look.completions, look.backlog.map(|jobs| jobs + in_flight))
         };
-        let at_hand = if counted {
-            Some(0.0)
-        } else {
-            look.backlog
-                .map(|backlog| backlog + look.in_flight.unwrap_or(0.0))
-        };
-        let (Some(at), Some(counter), Some(at_hand)) = (look.counted_at, counter, at_hand) else {
+        let (Some(at), Some(count), Some(at_hand)) = (look.counted_at, count, at_hand) else {
             continue;
         };
-        if !(counter >= 0.0 && counter.is_finite()) {
-            continue;
-        }
         let at = at.micros();
-        let Some((count, hand)) = before else {
-            points.push(Point { at, arrived: 0.0 });
-            before = Some((counter, at_hand));
-            continue;
-        };
-        let last = points[points.len() - 1];
-        if at <= last.at {
+        if !(count >= 0.0 && count.is_finite()) || points.last().is_some_and(|last| at <= last.at) {
             continue;
         }
-        let counted = if counter >= count {
-            counter - count
-        } else {
-            counter
+        let arrived = match (points.last(), before) {
+            (Some(last), Some((count_before, hand_before))) => {
+                let more = if count >= count_before {
+                    count - count_before
+                } else {
+                    count
+                };
+                // Readings of one cycle are not of one moment, so the sum may be off.
+                last.arrived + (more + at_hand - hand_before).max(0.0)
+            }
+            _ => 0.0,
         };
-        // Readings of one cycle are not of one moment, so the sum may be off.
-        let arrived = (counted + at_hand - hand).max(0.0);
-        points.push(Point {
-            at,
-            arrived: last.arrived + arrived,
-        });
-        before = Some((counter, at_hand));
+        points.push(Point { at, arrived });
+        before = Some((count, at_hand));
     }
     points
 }
@@ -343,7 +331,7 @@ fn spread(points: &[Point], step: u64, steps: u64) -> Result<Vec<u64>, Unfit> {
 
 /// The newest steps that have no more than [`JOBS_MAX`] jobs, and how many older
 /// ones were left out.
-fn newest(counts: Vec<u64>) -> (Vec<u64>, usize) {
+fn newest(counts: &[u64]) -> (Vec<u64>, usize) {
     let mut jobs = 0_u64;
     let fits = counts.iter().rev().take_while(|count| {
         jobs = jobs.saturating_add(**count);

@@ -89,8 +89,9 @@ pub fn judge(
 }
 
 /// Whether what is followed is worse than the policy of the file since it was
-/// chosen: by more than the margin, replayed over what has come since. `None` if
-/// nothing is followed, or not for long enough.
+/// chosen: by more than the margin, replayed over what has come since; or, if it
+/// really cost so much more than its replay that this tells nothing, worse than
+/// was thought of it. `None` if nothing is followed, or not for long enough.
 ///
 /// # Errors
 /// [`Stopped`], if `rest` says so.
@@ -125,7 +126,8 @@ pub fn look_back(
     };
     let given = judge.run_in_force()?;
     if let Some(unlike) = judge.ground.unlike(&given) {
-        return Ok(Some(judge.ground.report(&given, 1, unlike)));
+        let verdict = dearer_than_thought(following, unlike);
+        return Ok(Some(judge.ground.report(&given, 1, verdict)));
     }
     let own = judge.run(&Tried::at_file(judge.ground.own_place(), &judge.ground))?;
     let Some(own) = own else { return Ok(None) };
@@ -144,6 +146,24 @@ pub fn look_back(
         Verdict::Best
     };
     Ok(Some(judge.ground.report(&given, 2, verdict)))
+}
+
+/// What is followed was chosen by replays. If it costs more than those say, they
+/// were no ground to choose it.
+fn dearer_than_thought(following: &Following, unlike: Verdict) -> Verdict {
+    match unlike {
+        Verdict::Unlike {
+            replayed_usd,
+            recorded_usd,
+        } if recorded_usd > replayed_usd => Verdict::Worse {
+            why: format!(
+                "since {} {} was followed, and it cost ${recorded_usd:.2} where the replay that it was \
+                 chosen by says ${replayed_usd:.2}",
+                following.since, following.found
+            ),
+        },
+        other => other,
+    }
 }
 
 /// What is followed is looked back at once it has been for this part of the

@@ -41,7 +41,7 @@ fn fleet(text: &str) -> FleetSpec {
             price: MicroUsdPerHour::new(360_000),
             billing: Billing {
                 increment: Duration::from_secs(1),
-                minimum: Duration::from_secs(60),
+                minimum: Duration::from_mins(1),
             },
             slots: 1,
             market: Market::OnDemand,
@@ -215,8 +215,6 @@ fn a_policy_that_is_beaten_is_told_by_what() {
     // What was found can be written down and used.
     let again = policy_file::read(&found.text).expect("a policy file");
     assert_eq!(again.policies, found.policies);
-    // The same record, the same report.
-    assert_eq!(report, super::tests::report(LAVISH, None, &looks));
 }
 
 #[test]
@@ -422,6 +420,25 @@ fn what_is_followed_is_given_up_when_it_turns_out_worse() {
     assert_eq!(
         next(&report, Some(&lavish), Some(since), &settings),
         Next::Back
+    );
+    // So is what costs more than the replay that it was chosen by says.
+    let mut dearer = looks.clone();
+    for look in &mut dearer[4 * DAY..] {
+        look.backlog = look.backlog.map(|jobs| jobs + 80.0);
+    }
+    let spec = fleet(THRIFTY);
+    let input = Input {
+        spec: &spec,
+        own: &own(THRIFTY),
+        following: Some(&lavish),
+        looks: &dearer,
+        settings: &settings,
+    };
+    let told = look_back(input, &mut || ControlFlow::Continue(())).expect("goes on");
+    let told = told.expect("long enough").to_string();
+    assert!(
+        told.contains("where the replay that it was chosen by says"),
+        "{told}"
     );
     // An hour is too short to say.
     let late = Timestamp::parse("2026-03-06T23:00:00Z").expect("a time");

@@ -56,7 +56,7 @@ impl fmt::Display for Report {
             in_force, tried, ..
         } = self;
         match &self.verdict {
-            Verdict::Unfit { why } => out.write_str(why),
+            Verdict::Unfit { why } | Verdict::Worse { why } => out.write_str(why),
             Verdict::Unlike {
                 replayed_usd,
                 recorded_usd,
@@ -81,7 +81,6 @@ impl fmt::Display for Report {
                  saw, it costs {gain}",
                 gain.days
             ),
-            Verdict::Worse { why } => out.write_str(why),
         }
     }
 }
