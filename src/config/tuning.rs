@@ -130,3 +130,53 @@ pub(super) fn inline(fleet: &mut Fields<'_>) -> Own {
         text: toml::to_string(&table).unwrap_or_default(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::config::Config;
+
+    fn problems(tuning: &str, fleet: &str) -> String {
+        let text = format!(
+            "[self_tuning]\n{tuning}\n[fleet.web]\nprovider = \"process\"\n{fleet}\n\
+             [fleet.web.process]\ncommand = [\"true\"]\nusd_per_hour = 1\n\
+             [fleet.web.limits]\nmax = 3\nmax_usd_per_hour = 3\n\
+             [[fleet.web.policy]]\nkind = \"fixed\"\ninstances = 1\n"
+        );
+        match Config::parse(&text, Path::new("")) {
+            Ok(config) => format!("{:?}", config.fleets[0].self_tuning),
+            Err(problems) => problems.in_file("f"),
+        }
+    }
+
+    #[test]
+    fn mistakes_say_what_to_write() {
+        for (tuning, fleet, expected) in [
+            ("", "", "Advise"),
+            ("", "self_tuning = \"off\"", "Off"),
+            (
+                "",
+                "self_tuning = \"act\"",
+                "set objective.usd_per_job_hour_waiting",
+            ),
+            (
+                "",
+                "self_tuning = \"act\"\nobjective = { usd_per_job_hour_waiting = 1 }",
+                "Act",
+            ),
+            (
+                "history = \"1d\"\nhistory_min = \"2d\"",
+                "",
+                "is longer than `history`",
+            ),
+            ("history = \"1d\"", "", "Advise"),
+            ("schedule = \"at night\"", "", "is no cron line"),
+            ("cpu_share_percent = 0", "", "cpu_share_percent"),
+            ("", "self_tuning = \"advice\"", "did you mean `advise`?"),
+        ] {
+            let told = problems(tuning, fleet);
+            assert!(told.contains(expected), "{tuning} {fleet}: {told}");
+        }
+    }
+}

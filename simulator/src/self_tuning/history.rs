@@ -10,7 +10,7 @@
 //! ```
 //!
 //! A record that tells no load is not replayed: it is said why. Where the clock
-//! went back, or nothing was looked at for long, the record begins anew.
+//! went back or stood still, or nothing was looked at for long, the record begins anew.
 
 use std::fmt;
 use std::time::Duration;
@@ -232,8 +232,10 @@ impl Recorded {
 fn unbroken(looks: &[Look], interval: Duration) -> (&[Look], Option<&'static str>) {
     let gap = GAP_MAX.max(interval * 10);
     let breaks = |pair: &[Look]| {
-        if pair[1].at < pair[0].at {
-            Some("the clock went back")
+        if pair[1].at <= pair[0].at {
+            // A clock that was ahead stands still until time has caught up: what came
+            // then would all come at once.
+            Some("the clock went back or stood still")
         } else if pair[1].at.since(pair[0].at) > gap {
             Some("the fleet was not looked at for long")
         } else {
