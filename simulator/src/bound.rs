@@ -8,6 +8,7 @@
 
 mod certificate;
 mod levels;
+mod plan;
 mod prices;
 mod problem;
 mod program;

@@ -14,8 +14,8 @@
 //! waiting is cheap the prices of [`super::certificate`] prove more. The course
 //! of all walks is a schedule in whole instances as well.
 
+use super::plan::Plan;
 use super::problem::{Problem, Terms};
-use super::replay::Plan;
 use crate::queue::{narrow, wide};
 
 /// The k-th instance up to its last event.
@@ -128,19 +128,13 @@ impl Levels {
         }
         changes.sort_unstable();
         let mut current = i64::try_from(self.initial).unwrap_or(i64::MAX);
-        let mut steps = vec![(0, self.initial)];
-        for (at, change) in changes {
+        let count = |current: i64| u32::try_from(current.max(0)).unwrap_or(u32::MAX);
+        let first = (0, count(current));
+        let steps = changes.into_iter().map(|(at, change)| {
             current += change;
-            let now = u64::try_from(current).unwrap_or(0);
-            match steps.last_mut() {
-                Some(last) if last.0 == at => last.1 = now,
-                _ => steps.push((at, now)),
-            }
-        }
-        let bounded = |(at, count): (u64, u64)| (at, u32::try_from(count).unwrap_or(u32::MAX));
-        Plan {
-            steps: steps.into_iter().map(bounded).collect(),
-        }
+            (at, count(current))
+        });
+        Plan::new(std::iter::once(first).chain(steps))
     }
 
     fn add(&mut self) {

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use windlass_policies::model::{Epoch, InstanceId, LaunchToken};
-use windlass_policies::units::{MICROS_PER_SEC, Timestamp};
+use windlass_policies::units::MICROS_PER_SEC;
 
 use super::BoundError;
+use super::plan::Plan;
 use super::problem::{self, Problem};
-use crate::queue::{Keep, ratio, wide};
+use crate::queue::Keep;
 use crate::scenario::{FLEET, Scenario};
 use crate::score::{Label, Score};
 use crate::workload::Workload;
@@ -18,72 +19,45 @@ use crate::world::World;
 /// job is nearly always among them.
 const LOOKED_AT: usize = 64;
 
+/// While instances stay because jobs wait, that is looked at no more often than
+/// this over the whole run.
+const LOOKS_MAX: u64 = 1 << 16;
+
 /// Increments from this on are used up before an instance is let go.
 const LONG: u64 = 60 * MICROS_PER_SEC;
 
-/// How many instances are to take jobs, by time.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Plan {
-    /// So many from so many microseconds on; by time. The first one is at 0.
-    pub(super) steps: Vec<(u64, u32)>,
+/// What carrying out a schedule came to.
+#[derive(Clone, Debug)]
+pub(super) struct Outcome {
+    /// The whole.
+    pub(super) score: Score,
+    /// What was spent up to each mark after the first one, and to the end, in
+    /// dollars.
+    pub(super) so_far: Vec<f64>,
 }
 
-impl Plan {
-    /// As many instances as have `slots[i]` slots in step `i`, each of `per`
-    /// slots; parts of an instance of at least 1 - `up` are a whole one.
-    pub(super) fn of(slots: &[f64], step: u64, per: u64, up: f64) -> Self {
-        let mut steps: Vec<(u64, u32)> = Vec::new();
-        for (place, slots) in slots.iter().enumerate() {
-            let instances = whole((slots / ratio(per.into(), 1).unwrap_or(1.0) + up).floor());
-            if steps.last().is_none_or(|(_, last)| *last != instances) {
-                steps.push((wide(place) * step, instances));
-            }
-        }
-        Self { steps }
-    }
+/// What a plan asks for, within the limits of the fleet.
+struct Wishes {
+    /// When it grows, once for each instance.
+    ups: Vec<u64>,
+    /// When it shrinks, likewise, and whether it is to keep the instance while
+    /// jobs wait.
+    downs: VecDeque<(u64, bool)>,
+}
 
-    /// The larger of both at any time.
-    pub(super) fn with(&self, other: &Self) -> Self {
-        let (mut left, mut right) = (self.steps.iter().peekable(), other.steps.iter().peekable());
-        let (mut of_left, mut of_right) = (0, 0);
-        let mut steps: Vec<(u64, u32)> = Vec::new();
-        loop {
-            let next = [left.peek(), right.peek()].map(|step| step.map(|step| step.0));
-            let Some(at) = next.into_iter().flatten().min() else {
-                return Self { steps };
-            };
-            if let Some((_, count)) = left.next_if(|step| step.0 == at) {
-                of_left = *count;
-            }
-            if let Some((_, count)) = right.next_if(|step| step.0 == at) {
-                of_right = *count;
-            }
-            let now = of_left.max(of_right);
-            if steps.last().is_none_or(|(_, last)| *last != now) {
-                steps.push((at, now));
-            }
-        }
-    }
-
-    /// When it grows, once for each instance, and when it shrinks, likewise,
-    /// from `initial` instances on and within the limits of the fleet.
-    fn changes(&self, scenario: &Scenario) -> (VecDeque<u64>, VecDeque<u64>) {
-        let (mut ups, mut downs) = (VecDeque::new(), VecDeque::new());
+impl Wishes {
+    fn of(plan: &Plan, scenario: &Scenario) -> Self {
+        let (mut ups, mut downs) = (Vec::new(), VecDeque::new());
         let mut current = scenario.initial;
-        let as_it_is = [(0, current)];
-        let steps = if self.steps.is_empty() {
-            &as_it_is[..]
-        } else {
-            &self.steps
-        };
-        for (at, wanted) in steps {
+        for step in &plan.steps {
             // Nothing is decided at 0.
-            let (at, wanted) = ((*at).max(1), (*wanted).clamp(scenario.min, scenario.max));
+            let at = step.at.max(1);
+            let wanted = step.count.clamp(scenario.min, scenario.max);
             ups.extend((current..wanted).map(|_| at));
-            downs.extend((wanted..current).map(|_| at));
+            downs.extend((wanted..current).map(|_| (at, step.keep)));
             current = wanted;
         }
-        (ups, downs)
+        Self { ups, downs }
     }
 }
 
@@ -97,6 +71,8 @@ struct Course<'a> {
     spare: BTreeSet<(u64, InstanceId)>,
     /// Fenced, by when they will have no job.
     draining: BTreeSet<(u64, InstanceId)>,
+    /// So many are not needed, but stay while jobs wait; serving too.
+    kept: usize,
     launched_at: BTreeMap<InstanceId, u64>,
     launches: u64,
     /// Where time is charged in long increments: one of them, and how long
@@ -104,10 +80,11 @@ struct Course<'a> {
     increment: Option<(u64, u64)>,
 }
 
-/// What `plan` costs in the world of `scenario`. An instance is launched so
-/// long before it is needed as it will boot. One that is needed no more is
-/// fenced, and ends once it has no job; where time is charged by the hour or
-/// so, only shortly before what is paid for is over.
+/// What `plan` costs in the world of `scenario`, and what of it was spent by
+/// each of `marks`. An instance is launched so long before it is needed as it
+/// will boot. One that is needed no more is fenced, and ends once it has no
+/// job; where time is charged by the hour or so, only shortly before what is
+/// paid for is over; and where the plan says so, not while jobs wait.
 ///
 /// # Errors
 /// [`BoundError::Scenario`].
@@ -116,9 +93,11 @@ pub(super) fn replay(
     workload: &Workload,
     problem: &Problem<'_>,
     plan: &Plan,
-) -> Result<Score, BoundError> {
-    let (mut ups, mut downs) = plan.changes(scenario);
-    let mut launches = launch_times(scenario, problem, &mut ups);
+    marks: &[u64],
+) -> Result<Outcome, BoundError> {
+    let Wishes { ups, mut downs } = Wishes::of(plan, scenario);
+    let mut launches = launch_times(scenario, problem, ups);
+    let mut marks = marks.iter().skip(1).peekable();
     let mut spec = scenario.world_spec(FLEET, workload, &[], false);
     // Only sums are asked for, and nothing is read.
     if workload.classes.is_none() {
@@ -133,26 +112,42 @@ pub(super) fn replay(
         serving: world.alive().cloned().collect(),
         spare: BTreeSet::new(),
         draining: BTreeSet::new(),
+        kept: 0,
         launched_at: world.alive().map(|id| (id.clone(), 0)).collect(),
         launches: 0,
         increment: long_increment(problem),
         world,
     };
     let when = |micros: u64| begins_at + Duration::from_micros(micros);
+    let look = look_every(problem);
+    let mut so_far = Vec::new();
+    let mut now = 0;
     loop {
         let first = |set: &BTreeSet<(u64, InstanceId)>| set.first().map(|(at, _)| *at);
         let own = [first(&course.draining), first(&course.spare)];
-        let planned = [launches.front().copied(), downs.front().copied()];
-        let next = own.into_iter().chain(planned).flatten().min();
+        let planned = [launches.front().copied(), downs.front().map(|down| down.0)];
+        let looks = [
+            (course.kept > 0).then_some(now + look),
+            marks.peek().copied().copied(),
+        ];
+        let next = own.into_iter().chain(planned).chain(looks).flatten().min();
         let Some(at) = next.filter(|at| *at < workload.length_micros) else {
             break;
         };
+        now = at;
         course.world.advance(when(at));
+        while marks.next_if(|mark| **mark <= at).is_some() {
+            so_far.push(course.score(scenario).total_usd);
+        }
         course.end_drained(at);
         course.look_at_spare(at);
-        while downs.front().is_some_and(|due| *due <= at) {
+        course.look_at_kept(at);
+        while let Some((_, keep)) = downs.front().filter(|due| due.0 <= at).copied() {
             downs.pop_front();
-            course.let_go(at);
+            course.kept += 1;
+            if !keep {
+                course.let_kept_go(1, at);
+            }
         }
         let mut needed = 0;
         while launches.front().is_some_and(|due| *due <= at) {
@@ -161,7 +156,11 @@ pub(super) fn replay(
         }
         course.add(needed, at);
     }
-    Ok(course.score(scenario, when(workload.length_micros)))
+    course.world.advance(when(workload.length_micros));
+    let score = course.score(scenario);
+    so_far.extend(marks.map(|_| score.total_usd));
+    so_far.push(score.total_usd);
+    Ok(Outcome { score, so_far })
 }
 
 impl Course<'_> {
@@ -210,6 +209,18 @@ impl Course<'_> {
         self.draining.insert((free_at.max(at) + 1, id));
     }
 
+    /// Lets those go that are not needed, if no job waits.
+    fn look_at_kept(&mut self, at: u64) {
+        if self.kept > 0 && self.world.snapshot().backlog == 0 {
+            self.let_kept_go(self.kept, at);
+        }
+    }
+
+    fn let_kept_go(&mut self, count: usize, at: u64) {
+        self.kept -= count;
+        (0..count).for_each(|_| self.let_go(at));
+    }
+
     /// Drains those whose paid time is nearly over, if they get done in it;
     /// the others stay for another increment.
     fn look_at_spare(&mut self, at: u64) {
@@ -229,8 +240,11 @@ impl Course<'_> {
         }
     }
 
-    /// Takes `count` instances more: those that are paid for first.
+    /// Takes `count` instances more: those that are there first.
     fn add(&mut self, count: usize, at: u64) {
+        let stay = count.min(self.kept);
+        self.kept -= stay;
+        let count = count - stay;
         let mut missing = 0;
         for _ in 0..count {
             match self.spare.pop_last() {
@@ -253,8 +267,7 @@ impl Course<'_> {
         }
     }
 
-    fn score(mut self, scenario: &Scenario, end: Timestamp) -> Score {
-        self.world.advance(end);
+    fn score(&self, scenario: &Scenario) -> Score {
         let label = Label {
             scenario: scenario.name.clone(),
             policy: "hindsight".to_owned(),
@@ -276,16 +289,17 @@ fn long_increment(problem: &Problem<'_>) -> Option<(u64, u64)> {
     (increment >= LONG).then(|| (increment, mean.clamp(1, increment / 4)))
 }
 
+/// How often it is looked whether jobs wait, in microseconds.
+fn look_every(problem: &Problem<'_>) -> u64 {
+    (problem.length / LOOKS_MAX).max(MICROS_PER_SEC)
+}
+
 /// When to launch so that instances are ready at `ups`: the k-th launched takes
 /// the k-th boot, so that one which boots long holds up those behind it.
-fn launch_times(
-    scenario: &Scenario,
-    problem: &Problem<'_>,
-    ups: &mut VecDeque<u64>,
-) -> VecDeque<u64> {
+fn launch_times(scenario: &Scenario, problem: &Problem<'_>, ups: Vec<u64>) -> VecDeque<u64> {
     let (boot, mut draws) = problem::bought_boots(scenario, problem);
     let mut times: VecDeque<u64> = ups
-        .drain(..)
+        .into_iter()
         .map(|up| up.saturating_sub(boot.sample_micros(&mut draws)).max(1))
         .collect();
     let mut latest = u64::MAX;
@@ -294,16 +308,4 @@ fn launch_times(
         *time = latest;
     }
     times
-}
-
-/// A number of instances, rounded up.
-pub(super) fn whole(count: f64) -> u32 {
-    let bounded = count.ceil().clamp(0.0, f64::from(u32::MAX));
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "it was bounded just now"
-    )]
-    let whole = bounded as u32;
-    whole
 }
