@@ -429,10 +429,9 @@ mod tests {
     /// Longer than what is read at once, so that rows lie across its end.
     #[test]
     fn both_ways_read_the_same_where_the_buffer_ends() {
-        let mut text = String::from("arrival_s,service_s\n");
-        for row in 0..40_000_u32 {
-            text.push_str(&format!("{}.{:06},{}.5\n", row / 3, row % 3 * 7, row % 200));
-        }
+        let row = |row: u32| format!("{}.{:06},{}.5\n", row / 3, row % 3 * 7, row % 200);
+        let rows: String = (0..40_000).map(row).collect();
+        let mut text = format!("arrival_s,service_s\n{rows}");
         check_same(text.as_bytes());
         text.push_str("1,1\n");
         check_same(text.as_bytes());
