@@ -373,7 +373,7 @@ pub fn full_slow(load: &Load, keep: Keep) -> Result<(Summary, Vec<Row>), WorldEr
 /// Those of `next`, and if the jobs are not in order.
 pub fn full_fed<E: From<WorldError>>(
     load: &Load,
-    next: impl FnMut() -> Result<Option<JobColumns>, E>,
+    next: impl FnMut() -> Result<Option<Arc<JobColumns>>, E>,
 ) -> Result<(Summary, Vec<Row>), E> {
     replay(load, world(load, Keep::Histogram, false)?, next)
 }
@@ -381,7 +381,7 @@ pub fn full_fed<E: From<WorldError>>(
 fn replay<E: From<WorldError>>(
     load: &Load,
     mut world: World,
-    mut next: impl FnMut() -> Result<Option<JobColumns>, E>,
+    mut next: impl FnMut() -> Result<Option<Arc<JobColumns>>, E>,
 ) -> Result<(Summary, Vec<Row>), E> {
     let mut rows = Vec::new();
     let (mut seen, mut fed) = (0, 0);
@@ -390,7 +390,7 @@ fn replay<E: From<WorldError>>(
             fed = u64::MAX;
             if let Some(jobs) = next()? {
                 fed = jobs.arrivals().last().copied().unwrap_or(0);
-                world.feed(Arc::new(jobs)).map_err(WorldError::from)?;
+                world.feed(jobs).map_err(WorldError::from)?;
                 // So that there are never many that have not started.
                 world.advance(Timestamp::from_micros(fed.min(now)));
             }

@@ -198,6 +198,14 @@ pub enum WorkloadError {
         /// What the trace has instead.
         known: Box<str>,
     },
+    /// What is wrong with the trace of a class.
+    #[error("workload.class.{class}.{}", key_of(.error))]
+    OfClass {
+        /// The class.
+        class: String,
+        /// What would be wrong with it as the trace of the workload.
+        error: Box<WorkloadError>,
+    },
     /// Nothing happens in the window.
     #[error(
         "workload.start: no job of trace {trace} arrives from {} to {}; choose another start or \
@@ -254,6 +262,31 @@ pub enum WorkloadError {
         /// How many copies it takes.
         factor: f64,
     },
+}
+
+impl WorkloadError {
+    /// The same about the trace that the class `class` has of its own, if it is
+    /// about keys that a class has too.
+    fn of_class(self, class: &str) -> Self {
+        match self {
+            Self::ServiceMissing { .. }
+            | Self::ServiceRefused { .. }
+            | Self::ServiceZero
+            | Self::BusyMean { .. }
+            | Self::NoLoad { .. }
+            | Self::TooManyCopies { .. } => Self::OfClass {
+                class: class.to_owned(),
+                error: Box::new(self),
+            },
+            error => error,
+        }
+    }
+}
+
+/// What is told, from the key's own name on.
+fn key_of(error: &WorkloadError) -> String {
+    let told = error.to_string();
+    told.strip_prefix("workload.").unwrap_or(&told).to_owned()
 }
 
 /// Makes the jobs of a scenario by the rules at the head of this file. The same

@@ -410,6 +410,19 @@ fn parquet_files_of_others_are_read() {
     }
 }
 
+#[test]
+fn parquet_files_that_are_packed_otherwise_are_refused() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/formats/brotli.parquet");
+    let told = read(&file).expect_err("no Brotli here").to_string();
+    assert!(
+        told.ends_with(
+            "file: the column arrival_s is packed with Brotli, which is not read; write it with \
+             Snappy, Zstandard, gzip, LZ4 or no compression"
+        ),
+        "{told}"
+    );
+}
+
 fn record(submit: u32, run: &str, size: &str, status: i32) -> String {
     format!("1 {submit} 5 {run} {size} -1 -1 {size} -1 -1 {status} 1 1 -1 1 -1 -1 -1\n")
 }

@@ -67,7 +67,7 @@ fn read(flow: &Flow, to: &SyncSender<Read>) {
     let send_all = || {
         let mut jobs = flow.open()?;
         while let Some(piece) = jobs.next_piece()? {
-            if to.send(Read::Piece(Arc::new(piece))).is_err() {
+            if to.send(Read::Piece(piece)).is_err() {
                 break;
             }
         }

@@ -106,7 +106,8 @@ fn every_way_through_a_load_comes_to_the_same() {
         let mut pieces = jobs.chunks(1_000);
         let next = || {
             let piece = pieces.next().map(<[_]>::to_vec);
-            Ok::<_, WorldError>(piece.map(|piece| columns(Box::new(piece.into_iter()))))
+            let piece = piece.map(|piece| columns(Box::new(piece.into_iter())));
+            Ok::<_, WorldError>(piece.map(Arc::new))
         };
         let (fed, fed_rows) = full_fed(&bare, next).expect("in order");
         assert_eq!((&fed, &fed_rows), (&whole, &rows), "{}", load.name);

@@ -73,11 +73,14 @@ impl JobColumns {
         if let Some(before) = arrivals.windows(2).position(|pair| pair[0] > pair[1]) {
             return Err(JobsError::Unsorted { job: before + 1 });
         }
-        let too_long = |(arrival, service): (&u64, &u64)| *arrival.max(service) >= JOB_TIME_MAX;
-        if let Some(job) = arrivals.iter().zip(&services).position(too_long) {
+        let service_max = services.iter().copied().max().unwrap_or(0);
+        let last = arrivals.last().copied().unwrap_or(0);
+        if last.max(service_max) >= JOB_TIME_MAX {
+            let times = arrivals.iter().zip(&services);
+            let short = |(at, service): &(&u64, &u64)| **at.max(service) < JOB_TIME_MAX;
+            let job = times.take_while(short).count();
             return Err(JobsError::TooLong { job });
         }
-        let service_max = services.iter().copied().max().unwrap_or(0);
         Ok(Self {
             arrivals,
             services,
@@ -103,6 +106,11 @@ impl JobColumns {
     /// How long the jobs take, in microseconds.
     pub fn services(&self) -> &[u64] {
         &self.services
+    }
+
+    /// The arrivals and the services: to fill their memory anew.
+    pub(crate) fn into_columns(self) -> (Vec<u64>, Vec<u64>) {
+        (self.arrivals, self.services)
     }
 }
 

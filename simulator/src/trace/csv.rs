@@ -334,3 +334,106 @@ fn unquoted(field: &[u8]) -> &[u8] {
         .filter(|inside| !inside.contains(&b'"'))
         .unwrap_or(field)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// What a text comes to, read at once.
+    fn read_whole(text: &[u8], skip_bad: u64, fast: bool) -> (JobBlock, String) {
+        let mut lines = Lines::new("test", text, skip_bad).expect("readable");
+        let mut block = JobBlock::default();
+        let read = read_header(&mut lines).and_then(|announced| match announced {
+            Announced::Rates => Ok(()),
+            Announced::Jobs(columns) => {
+                let mut rows = JobRows::new(columns);
+                if fast {
+                    return rows.read_into(&mut lines, &mut block, usize::MAX);
+                }
+                while rows.read_slow(&mut lines, &mut block)? {}
+                Ok(())
+            }
+        });
+        let told = match read {
+            Ok(()) => format!("{:?}", lines.into_skipped()),
+            Err(error) => format!("{error}; {:?}", lines.skipped()),
+        };
+        (block, told)
+    }
+
+    fn check_same(text: &[u8]) {
+        for skip_bad in [0, 1, 1_000] {
+            let (fast, slow) = (
+                read_whole(text, skip_bad, true),
+                read_whole(text, skip_bad, false),
+            );
+            assert_eq!(fast, slow, "{:?}", String::from_utf8_lossy(text));
+        }
+    }
+
+    /// Numbers as most are, and as hardly any is.
+    fn number() -> impl Strategy<Value = String> {
+        prop_oneof![
+            8 => "[0-9]{1,3}\\.[0-9]{6}",
+            4 => "[0-9]{1,9}(\\.[0-9]{0,8})?",
+            1 => "[-+ ]?[0-9]{0,3}[.,eE:/]?[0-9]{0,30}[ \"]?",
+            1 => "NaN|inf|-0|1e3|1e999|0x1|\u{663}|",
+        ]
+    }
+
+    fn row() -> impl Strategy<Value = String> {
+        let end =
+            prop_oneof![12 => Just("\n"), 2 => Just("\r\n"), 1 => Just("\n\n"), 1 => Just("")];
+        let class = prop_oneof![
+            6 => Just(String::new()),
+            6 => "[a-z]{1,4}".prop_map(|class| format!(",{class}")),
+            1 => "[a-z \"]{0,80}".prop_map(|class| format!(",{class}")),
+        ];
+        // Arrivals that mostly rise: the number of the row goes in front.
+        (any::<bool>(), number(), number(), class, end).prop_map(
+            |(plain, arrival, service, class, end)| {
+                let arrival = if plain {
+                    format!("#{arrival}")
+                } else {
+                    arrival
+                };
+                format!("{arrival},{service}{class}{end}")
+            },
+        )
+    }
+
+    proptest! {
+        #![proptest_config(crate::testing::properties(256))]
+
+        #[test]
+        fn both_ways_read_the_same_and_say_the_same(
+            classed: bool,
+            rows in prop::collection::vec(row(), 0..30),
+            flipped in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3),
+        ) {
+            let mut text = String::from(if classed { "arrival_s,service_s,class\n" } else { "arrival_s,service_s\n" });
+            for (number, row) in rows.iter().enumerate() {
+                text.push_str(&row.replace('#', &number.to_string()));
+            }
+            let mut bytes = text.into_bytes();
+            check_same(&bytes);
+            for (place, byte) in flipped {
+                let place = place.index(bytes.len());
+                bytes[place] = byte;
+            }
+            check_same(&bytes);
+        }
+    }
+
+    /// Longer than what is read at once, so that rows lie across its end.
+    #[test]
+    fn both_ways_read_the_same_where_the_buffer_ends() {
+        let row = |row: u32| format!("{}.{:06},{}.5\n", row / 3, row % 3 * 7, row % 200);
+        let rows: String = (0..40_000).map(row).collect();
+        let mut text = format!("arrival_s,service_s\n{rows}");
+        check_same(text.as_bytes());
+        text.push_str("1,1\n");
+        check_same(text.as_bytes());
+    }
+}

@@ -13,7 +13,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 
 use bytes::Bytes;
-use parquet::basic::{ConvertedType, LogicalType, TimeUnit, Type};
+use parquet::basic::{Compression, ConvertedType, LogicalType, TimeUnit, Type};
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl, get_column_reader};
 use parquet::data_type::DataType;
 use parquet::errors::ParquetError;
@@ -182,6 +182,7 @@ fn read_rows(
     let layout = Layout::of(reader.metadata().file_metadata().schema_descr())
         .map_err(|reason| lines.wrong("columns", reason))?;
     check_places(reader.metadata()).map_err(|reason| wrong(lines, reason.into()))?;
+    check_packing(reader.metadata(), &layout).map_err(|reason| wrong(lines, reason))?;
     let mut records = Records::new();
     let mut row = 0;
     for group in 0..reader.num_row_groups() {
@@ -214,6 +215,28 @@ fn check_places(metadata: &ParquetMetaData) -> Result<(), &'static str> {
         if group.num_rows() < 0 || numbers.into_iter().any(|number| number < 0) {
             return Err(DAMAGED);
         }
+    }
+    Ok(())
+}
+
+/// Whether the columns that are read are packed in a way that is known here.
+fn check_packing(metadata: &ParquetMetaData, layout: &Layout) -> Result<(), String> {
+    for (group, column) in metadata
+        .row_groups()
+        .iter()
+        .flat_map(|group| layout.columns().map(move |column| (group, column)))
+    {
+        let column = group.column(column.place);
+        let packed = match column.compression() {
+            Compression::BROTLI(_) => "Brotli",
+            Compression::LZO => "LZO",
+            _ => continue,
+        };
+        return Err(format!(
+            "the column {} is packed with {packed}, which is not read; write it with Snappy, \
+             Zstandard, gzip, LZ4 or no compression",
+            column.column_descr().name(),
+        ));
     }
     Ok(())
 }

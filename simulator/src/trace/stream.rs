@@ -36,6 +36,17 @@ impl JobBlock {
         }
     }
 
+    /// An empty one in the memory of these columns.
+    pub(crate) fn with_room_of((arrival_micros, service_micros): (Vec<u64>, Vec<u64>)) -> Self {
+        let mut block = Self {
+            arrival_micros,
+            service_micros,
+            class_numbers: Vec::new(),
+        };
+        block.clear();
+        block
+    }
+
     /// Whether it has as many as a whole one.
     pub fn is_full(&self) -> bool {
         self.len() >= BLOCK_JOBS

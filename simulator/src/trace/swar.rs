@@ -17,9 +17,6 @@ pub(super) struct Row {
     pub(super) end: usize,
 }
 
-/// What each number of missing decimals multiplies by.
-const POWERS: [u64; 7] = [1_000_000, 100_000, 10_000, 1_000, 100, 10, 1];
-
 /// The row at the beginning of the window, if it is plainly written. It is read
 /// faster if its arrival has `likely` digits before the point.
 ///
@@ -37,7 +34,7 @@ pub(super) fn row(window: &[u8; WINDOW], likely: u32) -> Option<Row> {
     if window[comma] != b',' {
         return None;
     }
-    let (service, end) = number(window, comma + 1)?;
+    let (service, end) = short(window, comma + 1)?;
     Some(Row {
         arrival,
         service,
@@ -75,8 +72,20 @@ pub(super) fn class_end(window: &[u8; WINDOW], comma: usize) -> Option<usize> {
     line_end(window, from + length).map(|_| from + length)
 }
 
-/// The number at `at` in millionths, and where it ends.
+/// The same as [`number`], faster where one digit stands before the point: in
+/// most traces most jobs take less than ten seconds.
 #[inline]
+fn short(window: &[u8; WINDOW], at: usize) -> Option<(u64, usize)> {
+    let word = Word::at(window, at)?;
+    if word.has_just(1) {
+        return rest(window, word.low & 0xf, at + 1);
+    }
+    number(window, at)
+}
+
+/// The number at `at` in millionths, and where it ends. Not inlined: what is
+/// the same in nearly all rows is not read by it.
+#[inline(never)]
 fn number(window: &[u8; WINDOW], at: usize) -> Option<(u64, usize)> {
     let word = Word::at(window, at)?;
     let digits = word.digits();
@@ -90,23 +99,22 @@ fn number(window: &[u8; WINDOW], at: usize) -> Option<(u64, usize)> {
 #[inline]
 fn rest(window: &[u8; WINDOW], whole: u64, end: usize) -> Option<(u64, usize)> {
     let next = *window.get(end)?;
-    if next.is_ascii_digit() {
-        return None;
-    }
     if next != b'.' {
-        return Some((whole * 1_000_000, end));
+        let ends = !next.is_ascii_digit();
+        return ends.then_some((whole * 1_000_000, end));
     }
     let word = Word::at(window, end + 1)?;
     if word.has_just(6) {
-        return Some((whole * 1_000_000 + word.value(6), end + 7));
+        return Some((whole * 1_000_000 + word.decimals(), end + 7));
     }
     let places = word.digits();
-    if places == 0 {
+    if !(1..=6).contains(&places) {
         return None;
     }
-    let power = POWERS.get(places as usize)?;
-    let value = whole * 1_000_000 + word.value(places) * power;
-    Some((value, end + 1 + places as usize))
+    Some((
+        whole * 1_000_000 + word.decimals(),
+        end + 1 + places as usize,
+    ))
 }
 
 /// Eight bytes, the first one lowest.
@@ -148,16 +156,30 @@ impl Word {
         digits > 0 && digits < 8 && self.others & (end | (end - 1)) == end
     }
 
-    /// The value of the first bytes, at least one, which are all digits.
+    /// The value of the first bytes, one to eight, which are all digits.
     #[inline]
     const fn value(self, digits: u32) -> u64 {
-        // The digits to the end of the word, zeros before them; then pairs,
-        // fours and all eight are joined by one multiplication each.
-        let ones = self.low << (64 - 8 * digits);
-        let pairs = (ones.wrapping_mul(2_561) >> 8) & 0x00ff_00ff_00ff_00ff;
-        let fours = (pairs.wrapping_mul(6_553_601) >> 16) & 0x0000_ffff_0000_ffff;
-        fours.wrapping_mul(42_949_672_960_001) >> 32
+        // The digits to the end of the word, zeros before them.
+        join(self.low << (64 - 8 * digits))
     }
+
+    /// The digits that the word begins with, at most six, as millionths: those
+    /// that are missing are zeros behind them.
+    #[inline]
+    const fn decimals(self) -> u64 {
+        let end = self.others & self.others.wrapping_neg();
+        let digits = (end >> 7).wrapping_sub(1);
+        join((self.low & digits) << 16)
+    }
+}
+
+/// The value of eight digits: pairs, fours and all eight are joined by one
+/// multiplication each.
+#[inline]
+const fn join(ones: u64) -> u64 {
+    let pairs = (ones.wrapping_mul(2_561) >> 8) & 0x00ff_00ff_00ff_00ff;
+    let fours = (pairs.wrapping_mul(6_553_601) >> 16) & 0x0000_ffff_0000_ffff;
+    fours.wrapping_mul(42_949_672_960_001) >> 32
 }
 
 #[cfg(test)]

@@ -87,7 +87,7 @@ pub fn build_classed(
             ..*spec
         };
         let own_seed = Stream::new(seed, &format!("class {}", class.name)).bits();
-        let own = build(own, &own_spec, own_seed)?;
+        let own = build(own, &own_spec, own_seed).map_err(|error| error.of_class(class.name))?;
         (jobs, numbers) = join((jobs, numbers), &own.jobs, number);
     }
     let jobs = JobColumns::new(jobs.arrival, jobs.service)?;
@@ -306,6 +306,28 @@ mod tests {
             main,
             build(&trace(), &spec, 1).expect("jobs").jobs.arrivals()
         );
+    }
+
+    #[test]
+    fn what_is_wrong_with_the_trace_of_a_class_is_told_of_the_class() {
+        let jobs = Trace::of_jobs("own", vec![0], vec![1]).expect("sorted");
+        let rate = Trace::of_counts("rate", 1_000_000, vec![2; 50]).expect("a trace");
+        let second = Distribution::constant(Duration::from_secs(1)).ok();
+        for (own, service, busy_mean, expected) in [
+            (&jobs, second, None, "service: trace own says how long each"),
+            (&rate, None, None, "service: trace rate says when jobs"),
+            (&rate, second, Some(-1.0), "busy_mean: -1 must be"),
+        ] {
+            let class = ClassWork {
+                service,
+                own: Some((own, busy_mean)),
+                ..class("night", 0)
+            };
+            let built = build_classed(&trace(), &WorkloadSpec::default(), &[class], 1);
+            let told = built.expect_err("a slip").to_string();
+            let expected = format!("workload.class.night.{expected}");
+            assert!(told.starts_with(&expected), "{told}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! the trace at most: superposing needs the end of the window at its start.
 //! What it gives is, job by job, what [`super::build`] gives.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -203,6 +204,7 @@ impl Flow {
             given: 0,
             skipped: self.skipped.clone(),
             span: 0,
+            given_out: VecDeque::with_capacity(GIVEN_OUT_MAX),
         })
     }
 
@@ -290,7 +292,13 @@ pub struct FlowingJobs {
     skipped: Skipped,
     /// The last arrival so far plus one microsecond, in the time of the trace.
     span: u64,
+    /// Pieces that may be done with, the oldest first.
+    given_out: VecDeque<Arc<JobColumns>>,
 }
+
+/// So many pieces are remembered until they are done with: more than are
+/// underway at a time, and never more than 4 MB.
+const GIVEN_OUT_MAX: usize = 16;
 
 enum Pieces {
     Jobs(JobStream<'static>),
@@ -323,15 +331,15 @@ impl FlowingJobs {
     ///
     /// # Errors
     /// What is wrong with the trace there. At the end, that there were no jobs.
-    pub fn next_piece(&mut self) -> Result<Option<JobColumns>, FlowError> {
+    pub fn next_piece(&mut self) -> Result<Option<Arc<JobColumns>>, FlowError> {
         loop {
+            let mut block = self.room();
             let piece = match &mut self.source {
                 Pieces::Over => None,
-                Pieces::Jobs(stream) => {
-                    let mut block = JobBlock::with_room();
-                    stream.next_block(&mut block)?.then_some(block)
+                Pieces::Jobs(stream) => stream.next_block(&mut block)?.then_some(block),
+                Pieces::Rates(trace, drawn) => {
+                    drawn.next(trace, &self.flow, &mut self.thinning, block)
                 }
-                Pieces::Rates(trace, drawn) => drawn.next(trace, &self.flow, &mut self.thinning),
             };
             let Some(block) = piece else {
                 self.end();
@@ -347,9 +355,29 @@ impl FlowingJobs {
             self.given += wide(columns.len());
             if !columns.is_empty() {
                 let made = JobColumns::new(columns.arrival_micros, columns.service_micros);
-                return Ok(Some(made.map_err(WorkloadError::from)?));
+                let piece = Arc::new(made.map_err(WorkloadError::from)?);
+                self.given_out.push_back(Arc::clone(&piece));
+                return Ok(Some(piece));
             }
         }
+    }
+
+    /// An empty block: that of a piece which nobody has any more, if there is one.
+    /// New memory comes from the system page by page, which takes half as long
+    /// as to read a job into it.
+    fn room(&mut self) -> JobBlock {
+        while let Some(oldest) = self.given_out.pop_front() {
+            match Arc::try_unwrap(oldest) {
+                Ok(columns) => return JobBlock::with_room_of(columns.into_columns()),
+                Err(oldest) if self.given_out.len() < GIVEN_OUT_MAX => {
+                    self.given_out.push_front(oldest);
+                    break;
+                }
+                // Jobs of it wait for long.
+                Err(_) => {}
+            }
+        }
+        JobBlock::with_room()
     }
 
     fn end(&mut self) {
@@ -426,6 +454,7 @@ impl Drawn {
         trace: &Trace,
         flow: &Flow,
         thinning: &mut Option<Thinning>,
+        mut block: JobBlock,
     ) -> Option<JobBlock> {
         let TraceKind::Rate {
             step_micros,
@@ -434,7 +463,6 @@ impl Drawn {
         else {
             return None;
         };
-        let mut block = JobBlock::with_room();
         let mut step = self.step.unwrap_or(flow.start / step_micros);
         while !block.is_full() {
             let start = step * step_micros;

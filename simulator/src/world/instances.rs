@@ -7,7 +7,7 @@ use windlass_policies::units::MICROS_PER_HOUR;
 
 use crate::queue::WorkerId;
 
-/// Whoever is in a listing, or ended within the day, is remembered.
+/// Whoever is in a listing, or ended within the hour, is remembered.
 const FORGOTTEN: &str = "only what ended long ago is forgotten";
 
 /// One instance, all times in microseconds of the world.
@@ -55,8 +55,9 @@ impl Record {
 }
 
 /// How long after it went from the listings an instance is remembered in runs
-/// longer than memory: a day, within which whoever asks again has asked again.
-const REMEMBERED_MICROS: u64 = 24 * MICROS_PER_HOUR;
+/// longer than memory: an hour. A launch is given up after ten minutes, and what
+/// no listing shows is not ended, so nobody asks for it any more.
+const REMEMBERED_MICROS: u64 = MICROS_PER_HOUR;
 
 /// All instances. Those that have ended are remembered, so that what was done
 /// can be asked for again; for good, unless they are to be forgotten.
@@ -154,7 +155,7 @@ impl Roster {
     }
 
     /// Takes those out of the listings that ended `lag` before `now`, and, if it
-    /// is forgetful, forgets those that ended a day before that, and their tokens.
+    /// is forgetful, forgets those that ended an hour before that, and their tokens.
     pub(super) fn forget_ended(&mut self, now: u64, lag: u64) {
         let ended_by = |record: &Record, after: u64| {
             let over = |at: u64| at.saturating_add(after) <= now;
@@ -177,7 +178,7 @@ impl Roster {
         }
     }
 
-    /// Forgets instances a day after they went from the listings, from now on.
+    /// Forgets instances an hour after they went from the listings, from now on.
     pub(super) const fn be_forgetful(&mut self) {
         self.forgetful = true;
     }

@@ -265,7 +265,7 @@ impl World {
     /// time must be there before [`World::advance`] is told of it.
     ///
     /// A world that is fed may run for longer than memory lasts: it forgets
-    /// jobs that are over and, a day after they went from the listings,
+    /// jobs that are over and, an hour after they went from the listings,
     /// instances that ended.
     ///
     /// # Errors
