@@ -125,6 +125,25 @@ impl Daemon {
         more.filter(|line| program::is_decision(line)).count()
     }
 
+    /// Asks it to stop, waits until it has, and says how many decisions it has
+    /// written of since the last one waited for.
+    #[track_caller]
+    pub(crate) fn stop(self, limit: Duration) -> usize {
+        let told = Command::new("kill")
+            .args(["-TERM", &self.child.id().to_string()])
+            .status();
+        assert!(told.expect("kill is there").success());
+        let end = Instant::now() + limit;
+        let mut decisions = 0;
+        loop {
+            match self.line(end) {
+                Ok(line) => decisions += usize::from(program::is_decision(&line)),
+                Err(RecvTimeoutError::Disconnected) => return decisions,
+                Err(RecvTimeoutError::Timeout) => panic!("it goes on\n{}", self.told()),
+            }
+        }
+    }
+
     /// Waits for the next decision.
     #[track_caller]
     fn cycle(&self, what: &str, end: Instant) {
