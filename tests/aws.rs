@@ -12,6 +12,8 @@ mod calls_tests;
 mod churn_tests;
 #[path = "aws/cloud.rs"]
 mod cloud;
+#[path = "aws/codes_tests.rs"]
+mod codes_tests;
 #[path = "aws/daemon.rs"]
 mod daemon;
 #[path = "aws/fleet_tests.rs"]
