@@ -159,6 +159,16 @@ def subnets(port, _):
     return {one["SubnetId"]: one["AvailabilityZone"] for one in found}
 
 
+def place(port, _):
+    """Where instances may be launched, and from what."""
+    ec2 = client("ec2", port)
+    return {
+        "image": ec2.describe_images()["Images"][0]["ImageId"],
+        "subnet": ec2.describe_subnets()["Subnets"][0]["SubnetId"],
+        "security_group": ec2.describe_security_groups()["SecurityGroups"][0]["GroupId"],
+    }
+
+
 def launch(port, tags):
     """One instance with these tags; its id."""
     ec2 = client("ec2", port)
@@ -216,6 +226,7 @@ COMMANDS = {
         queues,
         template,
         subnets,
+        place,
         launch,
         enforce,
     ]
