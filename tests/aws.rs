@@ -20,6 +20,8 @@ mod daemon;
 mod fleet_tests;
 #[path = "aws/group_tests.rs"]
 mod group_tests;
+#[path = "aws/judge.rs"]
+mod judge;
 #[path = "aws/log_tests.rs"]
 mod log_tests;
 #[path = "aws/permission_tests.rs"]
