@@ -24,6 +24,8 @@ mod group_tests;
 mod judge;
 #[path = "aws/log_tests.rs"]
 mod log_tests;
+#[path = "aws/metric_tests.rs"]
+mod metric_tests;
 #[path = "aws/permission_tests.rs"]
 mod permission_tests;
 #[path = "aws/price_tests.rs"]
