@@ -1,7 +1,7 @@
 //! The system's clock.
 
 use std::cell::Cell;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use windlass_policies::ports::Clock;
 use windlass_policies::units::{Timestamp, micros_of};
@@ -36,6 +36,44 @@ impl Clock for SystemClock {
         let time = self.0.get().max(now());
         self.0.set(time);
         time
+    }
+}
+
+/// The longest time by which a shared listing may be older than the cycle that
+/// uses it.
+const SLACK_MAX: Duration = Duration::from_secs(10);
+
+/// When the cycle in hand of a fleet came due.
+///
+/// Fleets whose cycles came due together share what is listed since then, however
+/// long their machine takes to get to the last of them: one listing for each tick,
+/// not one for each moment in which somebody asks.
+#[derive(Debug, Default)]
+pub struct Due {
+    at: Cell<Option<Timestamp>>,
+    slack: Duration,
+}
+
+impl Due {
+    /// No cycle yet, of a fleet that has one every `interval`.
+    pub fn new(interval: Duration) -> Self {
+        Self {
+            at: Cell::new(None),
+            slack: (interval / 4).min(SLACK_MAX),
+        }
+    }
+
+    /// The cycle in hand came due at `at`.
+    pub fn set(&self, at: Timestamp) {
+        self.at.set(Some(at));
+    }
+
+    /// What was listed before this is too old for the cycle in hand. A quarter of
+    /// the interval before it came due is not, but 10 s are: fleets that are
+    /// nudged one after the other share a listing too. `now` is when it came due
+    /// if nobody has said so.
+    pub fn listed_since(&self, now: Timestamp) -> Timestamp {
+        self.at.get().unwrap_or(now) - self.slack
     }
 }
 

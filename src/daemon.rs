@@ -27,7 +27,7 @@ use windlass_policies::spec::FleetSpec;
 use windlass_policies::units::Timestamp;
 
 use crate::chain;
-use crate::clock;
+use crate::clock::{self, Due};
 use crate::config::{Config, Fleet};
 use crate::fleets::{AnyFleet, AnyMetrics, FleetOpenError, Opening, Shared};
 use crate::schedule::{Scheduler, Wake};
@@ -132,6 +132,7 @@ struct Controlled {
     fleet: AnyFleet,
     metrics: AnyMetrics,
     nudge: Arc<Notify>,
+    due: Rc<Due>,
 }
 
 /// What a fleet is opened in.
@@ -166,6 +167,7 @@ impl Controlled {
         }
         let prices = prices(&tail);
         let nudge = Arc::new(Notify::new());
+        let due = Rc::new(Due::new(spec.interval));
         let opening = Opening {
             store_path,
             store_id: store.store_id(),
@@ -174,6 +176,7 @@ impl Controlled {
             prices: &prices,
             shared,
             nudge: &nudge,
+            due: &due,
             mode,
         };
         let failed = |source| DaemonError::Fleet {
@@ -188,6 +191,7 @@ impl Controlled {
             memory,
             fleet: opened,
             nudge,
+            due,
         })
     }
 
@@ -197,6 +201,7 @@ impl Controlled {
         store: Rc<SqliteStore>,
         mode: Mode,
         once: bool,
+        start: Instant,
         stop: watch::Receiver<bool>,
     ) -> End {
         let ports = Ports {
@@ -210,7 +215,9 @@ impl Controlled {
             mode,
             speed: self.fleet.speed(),
             once,
+            start,
             nudge: &self.nudge,
+            due: &self.due,
             stop,
         };
         fleet.run(&mut self.memory, ports).await
@@ -298,11 +305,13 @@ async fn control(
     let keep = config.store.keep;
     let pruning = tokio::task::spawn_local(prune(Rc::clone(&store), keep, upkeep));
     let tuning = tunes.then(|| tokio::task::spawn_local(tuner.run(due, hourly, stop.clone())));
+    // One for all: cycles of the same interval come due together.
+    let start = Instant::now();
     let loops: BTreeMap<String, _> = controlled
         .into_iter()
         .map(|fleet| {
             let name = fleet.spec.name.clone();
-            let task = fleet.run(Rc::clone(&store), mode, once, stop.clone());
+            let task = fleet.run(Rc::clone(&store), mode, once, start, stop.clone());
             (name, tokio::task::spawn_local(task))
         })
         .collect();
@@ -419,8 +428,12 @@ pub struct Loop<'a> {
     pub speed: u32,
     /// Whether to stop after the first cycle that may change something.
     pub once: bool,
+    /// When the first cycle comes due; the others do at whole intervals from it.
+    pub start: Instant,
     /// Makes the next cycle come at once.
     pub nudge: &'a Notify,
+    /// Told when each cycle came due.
+    pub due: &'a Due,
     /// Turns true when the daemon is to stop.
     pub stop: watch::Receiver<bool>,
 }
@@ -447,10 +460,11 @@ impl Loop<'_> {
     {
         let mut spec = Arc::clone(&self.in_force.borrow());
         let interval = spec.interval / self.speed.max(1);
-        let mut due = Instant::now();
+        let mut due = self.start;
         let mut left = spec.limits.observe_cycles.max(1);
         let mut sight = Sight::default();
         loop {
+            self.due.set(clock::now() - due.elapsed());
             match reconcile(&spec, self.mode, memory, ports).await {
                 Ok(cycle) => {
                     report(&spec.name, &cycle);
@@ -472,23 +486,28 @@ impl Loop<'_> {
             if (self.once && left == 0) || *self.stop.borrow() {
                 return End::Asked;
             }
-            due = next_due(due, interval, Instant::now());
+            let next = next_due(self.start, interval, Instant::now());
             tokio::select! {
                 biased;
                 _ = self.stop.changed() => return End::Asked,
                 () = self.nudge.notified() => {}
-                () = sleep_until(due) => {}
+                () = sleep_until(next) => {}
             }
             spec = Arc::clone(&self.in_force.borrow());
+            // What is nudged is due now.
+            due = next.min(Instant::now());
         }
     }
 }
 
-/// The next point of the grid of `interval`s after `due` that is still ahead:
-/// cycles that were missed are not made up for.
-fn next_due(due: Instant, interval: Duration, now: Instant) -> Instant {
-    let next = due + interval;
-    if next > now { next } else { now + interval }
+/// The next of the whole `interval`s from `start` that is still ahead: cycles
+/// that were missed are not made up for, and one that came late, or was nudged,
+/// moves none of those after it.
+fn next_due(start: Instant, interval: Duration, now: Instant) -> Instant {
+    let begun = now.saturating_duration_since(start).as_nanos();
+    let begun = begun.checked_rem(interval.as_nanos()).unwrap_or_default();
+    let begun = u64::try_from(begun).map_or(Duration::ZERO, Duration::from_nanos);
+    now + interval.saturating_sub(begun)
 }
 
 fn taken_over(cycle: &Cycle) -> bool {
@@ -578,6 +597,33 @@ fn report(fleet: &str, cycle: &Cycle) {
     for (action, outcome) in &cycle.done {
         if let Outcome::Failed(error) = outcome {
             warn!(fleet, cycle = decision.cycle, %action, %error, "an action failed");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cycles_come_due_at_whole_intervals_from_the_start() {
+        let start = Instant::now();
+        let due = |interval, now| {
+            let now = start + Duration::from_millis(now);
+            let next = next_due(start, Duration::from_millis(interval), now);
+            next.duration_since(start).as_millis()
+        };
+        for (interval, now, next) in [
+            (60_000, 0, 60_000),
+            // After a nudge, and after a cycle that took its time.
+            (60_000, 30_000, 60_000),
+            (60_000, 59_999, 60_000),
+            (60_000, 60_000, 120_000),
+            // Two were missed.
+            (60_000, 185_000, 240_000),
+            (0, 5, 5),
+        ] {
+            assert_eq!(due(interval, now), next, "{interval} at {now}");
         }
     }
 }

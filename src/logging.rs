@@ -9,7 +9,7 @@ use std::io::{self, IsTerminal as _};
 use clap::ValueEnum;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::Layer as _;
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{FilterExt as _, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
@@ -18,6 +18,10 @@ pub const VARIABLE: &str = "WINDLASS_LOG";
 
 /// What every target of this house begins with.
 const OWN: &str = "windlass";
+
+/// What those of AWS's client begin with. In traces it tells whole answers, whatever
+/// a server repeats in them, and hides of what it sends only what it thinks secret.
+const OF_AWS: &str = "aws_";
 
 /// How a line of the log looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -47,7 +51,8 @@ pub enum LoggingError {
 
 /// Begins to log. `verbose` counts the `-v`s: 1 shows how windlass works, 2
 /// every detail of it and what its libraries do, 3 everything. Without any,
-/// `WINDLASS_LOG` decides; without that, `info` and the libraries' warnings.
+/// `WINDLASS_LOG` decides; without that, `info` and the libraries' warnings. Nobody
+/// gets the traces of AWS's client, which tell secrets.
 ///
 /// # Errors
 /// If the variable cannot be understood.
@@ -86,7 +91,7 @@ pub fn start(format: Option<LogFormat>, verbose: u8) -> Result<(), LoggingError>
             .boxed(),
     };
     tracing_subscriber::registry()
-        .with(layer.with_filter(filter))
+        .with(layer.with_filter(filter.and(without_secrets())))
         .try_init()
         .map_err(|_| LoggingError::Twice)
 }
@@ -107,6 +112,13 @@ fn filter(verbose: u8, variable: Option<&str>) -> Result<Targets, LoggingError> 
         (3.., _) => (LevelFilter::TRACE, LevelFilter::TRACE),
     };
     Ok(Targets::new().with_default(others).with_target(OWN, own))
+}
+
+/// Leaves out what tells secrets, whoever asks for it.
+fn without_secrets() -> Targets {
+    Targets::new()
+        .with_default(LevelFilter::TRACE)
+        .with_target(OF_AWS, LevelFilter::DEBUG)
 }
 
 /// The level called `word`. Numbers, which the library would take, are refused:

@@ -12,12 +12,20 @@ mod calls_tests;
 mod churn_tests;
 #[path = "aws/cloud.rs"]
 mod cloud;
+#[path = "aws/codes_tests.rs"]
+mod codes_tests;
 #[path = "aws/daemon.rs"]
 mod daemon;
 #[path = "aws/fleet_tests.rs"]
 mod fleet_tests;
 #[path = "aws/group_tests.rs"]
 mod group_tests;
+#[path = "aws/judge.rs"]
+mod judge;
+#[path = "aws/log_tests.rs"]
+mod log_tests;
+#[path = "aws/metric_tests.rs"]
+mod metric_tests;
 #[path = "aws/permission_tests.rs"]
 mod permission_tests;
 #[path = "aws/price_tests.rs"]

@@ -571,6 +571,7 @@ pub const TABLE: &[(Meaning, &[&str])] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
+    use Meaning::{LimitReached, NoCapacity, NotFound, NotPermitted, Rejected, Throttled};
     use std::collections::BTreeMap;
 
     #[test]
@@ -592,47 +593,192 @@ mod tests {
         }
     }
 
-    /// What Karpenter and the Cluster Autoscaler tell apart, by what they do.
-    #[test]
-    fn the_codes_that_decide_most_mean_what_they_must() {
-        for (code, meaning) in [
-            ("RequestLimitExceeded", Meaning::Throttled),
-            ("InsufficientInstanceCapacity", Meaning::NoCapacity),
-            ("UnfulfillableCapacity", Meaning::NoCapacity),
-            ("ReservationCapacityExceeded", Meaning::NoCapacity),
-            ("InsufficientFreeAddressesInSubnet", Meaning::NoCapacity),
-            ("Unsupported", Meaning::NoCapacity),
-            ("SpotMaxPriceTooLow", Meaning::NoCapacity),
-            ("Server.InsufficientInstanceCapacity", Meaning::NoCapacity),
-            ("VcpuLimitExceeded", Meaning::LimitReached),
-            (
-                "TargetCapacityLimitExceededException",
-                Meaning::LimitReached,
-            ),
-            ("Client.VolumeLimitExceeded", Meaning::LimitReached),
-            ("MaxSpotInstanceCountExceeded", Meaning::LimitReached),
-            ("MaxFleetCountExceeded", Meaning::LimitReached),
-            ("InstanceLimitExceeded", Meaning::LimitReached),
-            ("UnauthorizedOperation", Meaning::NotPermitted),
-            (
-                "AuthFailure.ServiceLinkedRoleCreationNotPermitted",
-                Meaning::NotPermitted,
-            ),
-            ("PendingVerification", Meaning::NotPermitted),
-            ("InvalidInstanceID.NotFound", Meaning::NotFound),
-            (
+    /// What others name, and where, by what must be made of it. What the services
+    /// besides EC2 name is held against the models of AWS's own client, in
+    /// `tests/aws/codes_tests.rs`.
+    const NAMED: &[(&str, Meaning, &[&str])] = &[
+        // Karpenter, pkg/errors/errors.go: what cannot be had just now. The
+        // limits among them are not waited for here, but told to a person.
+        (
+            "Karpenter's unfulfillable capacity",
+            NoCapacity,
+            &[
+                "InsufficientFreeAddressesInSubnet",
+                "InsufficientInstanceCapacity",
+                "ReservationCapacityExceeded",
+                "UnfulfillableCapacity",
+                "Unsupported",
+            ],
+        ),
+        (
+            "Karpenter's unfulfillable capacity",
+            LimitReached,
+            &[
+                "MaxFleetCountExceeded",
+                "MaxSpotInstanceCountExceeded",
+                "VcpuLimitExceeded",
+            ],
+        ),
+        (
+            "Karpenter's not found",
+            NotFound,
+            &[
+                "InvalidInstanceID.NotFound",
+                "NoSuchEntity",
+                "QueueDoesNotExist",
+                "ResourceNotFoundException",
+            ],
+        ),
+        // A template that is gone is no instance that is gone.
+        (
+            "Karpenter's not found",
+            Rejected,
+            &[
+                "InvalidLaunchTemplateId.NotFound",
                 "InvalidLaunchTemplateName.NotFoundException",
-                Meaning::Rejected,
-            ),
-            ("InvalidAMIID.NotFound", Meaning::Rejected),
-            ("InvalidSubnetID.NotFound", Meaning::Rejected),
-            ("InternalError", Meaning::Unknown),
-            ("ServiceUnavailable", Meaning::Unknown),
+            ],
+        ),
+        (
+            "Karpenter's others",
+            Rejected,
+            &["DryRunOperation", "EntityAlreadyExists"],
+        ),
+        (
+            "Karpenter's others",
+            NotPermitted,
+            &[
+                "AccessDenied",
+                "AccessDeniedException",
+                "AuthFailure.ServiceLinkedRoleCreationNotPermitted",
+                "UnauthorizedOperation",
+            ],
+        ),
+        // The Cluster Autoscaler has no list of its own but that of its client
+        // (aws-sdk-go-v2/aws/retry/standard.go, and credentials that expired).
+        (
+            "the Cluster Autoscaler's client, throttled",
+            Throttled,
+            &[
+                "BandwidthLimitExceeded",
+                "EC2ThrottledException",
+                "LimitExceededException",
+                "PriorRequestNotComplete",
+                "ProvisionedThroughputExceededException",
+                "RequestLimitExceeded",
+                "RequestThrottled",
+                "RequestThrottledException",
+                "SlowDown",
+                "ThrottledException",
+                "Throttling",
+                "ThrottlingException",
+                "TooManyRequestsException",
+                "TransactionInProgressException",
+            ],
+        ),
+        (
+            "the Cluster Autoscaler's client, again",
+            Meaning::Unknown,
+            &["RequestTimeout", "RequestTimeoutException"],
+        ),
+        (
+            "the Cluster Autoscaler's client, expired",
+            NotPermitted,
+            &["ExpiredToken", "ExpiredTokenException", "RequestExpired"],
+        ),
+        // Error codes for the Amazon EC2 API (errors-overview), common ones of
+        // the client and of the server, and those of launches and ends.
+        (
+            "EC2's",
+            NotPermitted,
+            &[
+                "AuthFailure",
+                "Blocked",
+                "IncompleteSignature",
+                "InvalidClientTokenId",
+                "MissingAuthenticationToken",
+                "OptInRequired",
+                "PendingVerification",
+                "RequestExpired",
+                "UnauthorizedOperation",
+            ],
+        ),
+        (
+            "EC2's",
+            Rejected,
+            &[
+                "IncorrectInstanceState",
+                "InvalidAMIID.NotFound",
+                "InvalidAction",
+                "InvalidBlockDeviceMapping",
+                "InvalidCharacter",
+                "InvalidGroup.NotFound",
+                "InvalidInstanceID.Malformed",
+                "InvalidKeyPair.NotFound",
+                "InvalidPaginationToken",
+                "InvalidParameter",
+                "InvalidParameterCombination",
+                "InvalidParameterValue",
+                "InvalidQueryParameter",
+                "InvalidSubnetID.NotFound",
+                "MalformedQueryString",
+                "MissingAction",
+                "MissingParameter",
+                "UnknownParameter",
+                "UnsupportedInstanceAttribute",
+                "UnsupportedOperation",
+                "UnsupportedProtocol",
+                "ValidationError",
+            ],
+        ),
+        (
+            "EC2's",
+            LimitReached,
+            &[
+                "InstanceLimitExceeded",
+                "ResourceLimitExceeded",
+                "TagLimitExceeded",
+                "TargetCapacityLimitExceededException",
+                "Client.VolumeLimitExceeded",
+            ],
+        ),
+        (
+            "EC2's",
+            NoCapacity,
+            &[
+                "InsufficientAddressCapacity",
+                "InsufficientCapacity",
+                "InsufficientInstanceCapacity",
+                "InsufficientVolumeCapacity",
+                "Server.InsufficientInstanceCapacity",
+                "SpotMaxPriceTooLow",
+            ],
+        ),
+        (
+            "EC2's",
+            Throttled,
+            &["ConcurrentTagAccess", "RequestLimitExceeded"],
+        ),
+        (
+            "EC2's",
             // The token was used before, so something came of it then.
-            ("IdempotentParameterMismatch", Meaning::Unknown),
-            ("IdempotentInstanceTerminated", Meaning::Unknown),
-        ] {
-            assert_eq!(meaning_of(code), Some(meaning), "{code}");
+            Meaning::Unknown,
+            &[
+                "IdempotentInstanceTerminated",
+                "IdempotentParameterMismatch",
+                "InternalError",
+                "InternalFailure",
+                "ServiceUnavailable",
+                "Unavailable",
+            ],
+        ),
+    ];
+
+    #[test]
+    fn what_others_name_means_what_it_must() {
+        for (source, meaning, codes) in NAMED {
+            for code in *codes {
+                assert_eq!(meaning_of(code), Some(*meaning), "{source}: {code}");
+            }
         }
         assert_eq!(meaning_of("NoSuchCode"), None);
     }

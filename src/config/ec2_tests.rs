@@ -198,7 +198,12 @@ fn a_price_that_no_table_knows_is_asked_for() {
         ),
     ] {
         let problems = parse_unpriced(region, types, "on_demand").expect_err(named);
-        assert!(problems.contains(named), "{named}\nnot in\n{problems}");
+        let how = format!(
+            "or run `docs/prices.sh {region} > prices.csv` and write `prices = \"prices.csv\"` in [aws]"
+        );
+        for part in [named, &how] {
+            assert!(problems.contains(part), "{part}\nnot in\n{problems}");
+        }
     }
 }
 

@@ -48,8 +48,8 @@ pub(super) fn read(
             Err(unknown) => {
                 let message = format!(
                     "missing; {unknown}. Write what one instance costs an hour, in dollars, such \
-                     as 0.17, or name a table that has it in [aws] prices, such as `docs/prices.sh \
-                     {region}` writes"
+                     as 0.17; or run `docs/prices.sh {region} > prices.csv` and write `prices = \
+                     \"prices.csv\"` in [aws]"
                 );
                 table.problem(KEY, message);
                 return None;

@@ -29,6 +29,7 @@ use windlass_simulator::scenario::ScenarioError;
 use crate::aws::{
     client::ClientError, settings::AwsSettings, shared::Aws, spot_prices::FleetPrices,
 };
+use crate::clock::Due;
 #[cfg(feature = "aws")]
 use crate::clock::SystemClock;
 use crate::config::{Config, Fleet, Provider};
@@ -143,6 +144,8 @@ pub struct Opening<'a> {
     pub shared: &'a Shared,
     /// Makes the fleet's next cycle come at once.
     pub nudge: &'a Arc<Notify>,
+    /// Tells when the fleet's cycle in hand came due.
+    pub due: &'a Rc<Due>,
     /// Whether it will act at all. A rehearsal changes nothing outside of its
     /// own files, also while it opens and lists.
     pub mode: Mode,
@@ -198,7 +201,8 @@ impl AnyFleet {
                 let groups = opening.shared.groups().await?;
                 let notices = aws.notices(settings.notices_queue_url.as_deref(), opening.mode);
                 let workers = Workers::new(&fleet.spec.name, &settings.workers, opening.mode);
-                let calls = AwsGroup::new(groups, &settings.group, workers, notices);
+                let due = Rc::clone(opening.due);
+                let calls = AwsGroup::new(groups, &settings.group, due, workers, notices);
                 calls.watch(opening.nudge);
                 let rules = asg::rules(&fleet.spec, settings);
                 let clock = SystemClock::new(opening.latest);

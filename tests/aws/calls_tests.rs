@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -88,12 +88,14 @@ workers = "tags"
     }
 }
 
-/// What was asked until every fleet had some cycles behind it.
+/// What was asked in the life of a daemon.
 struct Asked {
     /// Calls by action.
     calls: BTreeMap<String, usize>,
-    /// Decisions until then, and a few after it.
+    /// Decisions of all fleets.
     decisions: usize,
+    /// How often cycles can have come due, whatever the machine made of it.
+    ticks: usize,
 }
 
 fn ask(server: &Server, kept: Kept, fleets: usize, interval: u64) -> Asked {
@@ -148,15 +150,23 @@ jobs_per_instance = 1
         .expect("text");
     }
     let place = Place::new(&config);
+    let begun = Instant::now();
     let daemon = place.start();
     let waited = CYCLES_COUNTED * fleets;
     daemon.decisions(waited, LIMIT);
+    // The cycles in hand end, so that each has asked what it asks.
+    let decisions = waited + daemon.stop(LIMIT);
+    let ticks = begun.elapsed().as_secs() / interval + 1;
+    let ticks = usize::try_from(ticks).expect("few");
     let mut calls: BTreeMap<String, usize> = BTreeMap::new();
     for ((_, name), count) in proxy.counts() {
         *calls.entry(name).or_default() += count;
     }
-    let decisions = waited + daemon.more_decisions();
-    Asked { calls, decisions }
+    Asked {
+        calls,
+        decisions,
+        ticks,
+    }
 }
 
 #[test]
@@ -179,33 +189,37 @@ fn count_calls(kept: Kept) {
     for (fleets, interval) in SIZES {
         let server = Server::start(Kind::Ministack);
         server.look("template", &json!("one"));
-        let Asked { calls, decisions } = ask(&server, kept, fleets, interval);
+        let Asked {
+            calls,
+            decisions,
+            ticks,
+        } = ask(&server, kept, fleets, interval);
         let of = |name: &str| calls.get(name).copied().unwrap_or(0);
         let queues = of("GetQueueAttributes");
-        let told = format!("{fleets}: {decisions} decisions, {calls:?}");
-        // A queue is asked once for both its signals, in each cycle, of which
-        // some are not decided yet: none of this depends on the machine's pace.
-        let waited = CYCLES_COUNTED * fleets;
-        assert!((waited..=decisions + fleets).contains(&queues), "{told}");
-        // One listing serves all fleets that ask within moments of each other:
-        // one or a few in each round of cycles, and more where the machine is too
-        // slow for a round to take moments.
-        let most = decisions / 10 + 16;
-        let hour = |count: usize| (count * fleets * CYCLES_AN_HOUR).div_ceil(decisions);
+        let told = format!("{fleets}: {decisions} decisions, {ticks} ticks, {calls:?}");
+        // None of this depends on the machine's pace: a queue is asked once for
+        // both its signals in each cycle,
+        assert_eq!(queues, decisions, "{told}");
+        // and all fleets are listed once in each tick, however late some of them
+        // come to ask.
+        let rounds = decisions.div_ceil(fleets);
+        let hour = |count: usize| (count * CYCLES_AN_HOUR).div_ceil(rounds);
         let (mut listings, mut shown) = (0, String::new());
         for (name, once) in kept.listing(fleets) {
             let asked = of(name);
-            assert!((once..=most).contains(&asked), "{told}");
+            assert_eq!(asked % once, 0, "{told}");
+            assert!((1..=ticks).contains(&(asked / once)), "{told}");
             listings += asked;
             write!(shown, "{} `{name}`, ", hour(asked)).expect("text");
         }
         let of_all: usize = calls.values().sum();
         assert_eq!(of_all, listings + queues, "{told}");
+        let queues = fleets * CYCLES_AN_HOUR;
+        let of_all = hour(listings) + queues;
         writeln!(
             table,
-            "| {fleets} | {shown}{} `GetQueueAttributes` | {:.2} |",
-            hour(queues),
-            f64::from(u32::try_from(hour(of_all)).expect("few"))
+            "| {fleets} | {shown}{queues} `GetQueueAttributes` | {:.2} |",
+            f64::from(u32::try_from(of_all).expect("few"))
                 / f64::from(u32::try_from(fleets).expect("few")),
         )
         .expect("text");

@@ -9,7 +9,7 @@ use windlass::store::{Entry, History, Range};
 #[path = "../support/daemon.rs"]
 mod program;
 
-pub(crate) use program::{Daemon, Place};
+pub(crate) use program::{Daemon, Place, is_decision};
 
 /// One offering on demand, and workers nobody hears of: what goes into a fleet's
 /// table `ec2`.
@@ -122,7 +122,26 @@ impl Daemon {
     pub(crate) fn more_decisions(&self) -> usize {
         let now = Instant::now();
         let more = std::iter::from_fn(|| self.line(now).ok());
-        more.filter(|line| program::is_decision(line)).count()
+        more.filter(|line| is_decision(line)).count()
+    }
+
+    /// Asks it to stop, waits until it has, and says how many decisions it has
+    /// written of since the last one waited for.
+    #[track_caller]
+    pub(crate) fn stop(self, limit: Duration) -> usize {
+        let told = Command::new("kill")
+            .args(["-TERM", &self.child.id().to_string()])
+            .status();
+        assert!(told.expect("kill is there").success());
+        let end = Instant::now() + limit;
+        let mut decisions = 0;
+        loop {
+            match self.line(end) {
+                Ok(line) => decisions += usize::from(is_decision(&line)),
+                Err(RecvTimeoutError::Disconnected) => return decisions,
+                Err(RecvTimeoutError::Timeout) => panic!("it goes on\n{}", self.told()),
+            }
+        }
     }
 
     /// Waits for the next decision.
@@ -130,7 +149,7 @@ impl Daemon {
     fn cycle(&self, what: &str, end: Instant) {
         loop {
             match self.line(end) {
-                Ok(line) if program::is_decision(&line) => return,
+                Ok(line) if is_decision(&line) => return,
                 Ok(_) => {}
                 Err(RecvTimeoutError::Timeout) => panic!("too late: {what}\n{}", self.told()),
                 Err(RecvTimeoutError::Disconnected) => panic!("it ended\n{}", self.told()),

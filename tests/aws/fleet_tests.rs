@@ -2,6 +2,7 @@
 //! and survives, and what its store says is what exists.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::thread;
 use std::time::Duration;
 
@@ -92,7 +93,8 @@ fn spot_instance_is_replaced_before_it_ends() {
     on_both("spot", |cloud| {
         let spot = SILENT.replace("name = \"on-demand\"", "name = \"spot\"\nmarket = \"spot\"");
         let spot = format!("notices_queue_url = \"{}\"\n{spot}", cloud.notices);
-        let place = Place::new(&cloud.config(&spot, QUICK));
+        let config = cloud.config(&spot, QUICK);
+        let place = Place::new(&config);
         let daemon = place.start();
         cloud.jobs_wait(3);
         until_alive(&daemon, cloud, 3);
@@ -111,7 +113,27 @@ fn spot_instance_is_replaced_before_it_ends() {
         assert!(!after.contains(taken));
         assert_eq!(before.difference(&after).count(), 1, "the others stay");
         cloud.agrees_with(&place);
+        drop(daemon);
+        let launches = cloud.proxy.calls("RunInstances");
+        hears_at_once(cloud, &place, &config, after.first().expect("one of three"));
+        assert_eq!(cloud.proxy.calls("RunInstances"), launches + 1);
     });
+}
+
+/// Starts windlass again with `config`, but ten minutes between its cycles, and has
+/// EC2 announce that it takes an instance back. What that comes to is done at once.
+#[track_caller]
+pub(crate) fn hears_at_once(cloud: &Cloud, place: &Place, config: &str, taken: &str) {
+    let slow = config
+        .replace("interval = \"1s\"", "interval = \"10m\"")
+        .replace("listing_patience = \"5s\"", "listing_patience = \"10m\"");
+    fs::write(place.path("windlass.toml"), slow).expect("written");
+    let daemon = place.start();
+    daemon.decisions(1, LIMIT);
+    cloud.announce(&event("EC2 Spot Instance Interruption Warning", taken));
+    // Long before the next cycle is due; the server may have given the message to the
+    // windlass before, which has gone, and gives it again after half a minute.
+    daemon.decisions(1, Duration::from_mins(3));
 }
 
 #[test]

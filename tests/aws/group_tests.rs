@@ -11,7 +11,7 @@ use windlass_policies::model::{FleetError, Outcome};
 use crate::churn_tests::ride;
 use crate::cloud::{Cloud, RealGroup};
 use crate::daemon::{Daemon, Place, QUICK};
-use crate::fleet_tests::{LIMIT, event, throttled_hour};
+use crate::fleet_tests::{LIMIT, event, hears_at_once, throttled_hour};
 use crate::proxy::faults::{Fault, Faults};
 use crate::server::Kind;
 
@@ -82,7 +82,8 @@ fn group_that_hears_of_an_interruption_has_its_instance_replaced() {
     ] {
         with_group(name, 12, |cloud| {
             let asg = format!("notices_queue_url = \"{}\"\n{SILENT}", cloud.notices);
-            let place = Place::new(&cloud.config_of_group(&asg, QUICK));
+            let config = cloud.config_of_group(&asg, QUICK);
+            let place = Place::new(&config);
             let daemon = place.start();
             cloud.jobs_wait(3);
             until_there(&daemon, cloud, 3);
@@ -101,6 +102,10 @@ fn group_that_hears_of_an_interruption_has_its_instance_replaced() {
             // Another was there before this one went.
             assert_eq!(told(cloud), [3, 4]);
             cloud.group_agrees_with(&place);
+            drop(daemon);
+            let taken = after.members.first().expect("one of three");
+            hears_at_once(cloud, &place, &config, taken);
+            assert_eq!(told(cloud), [3, 4, 4]);
         });
     }
 }

@@ -10,6 +10,7 @@ with a line `{"answer": ...}` or `{"error": "..."}`.
 import functools
 import json
 import sys
+import time
 import urllib.request
 
 import boto3
@@ -159,6 +160,53 @@ def subnets(port, _):
     return {one["SubnetId"]: one["AvailabilityZone"] for one in found}
 
 
+def place(port, _):
+    """Where instances may be launched, and from what."""
+    ec2 = client("ec2", port)
+    return {
+        "image": ec2.describe_images()["Images"][0]["ImageId"],
+        "subnet": ec2.describe_subnets()["Subnets"][0]["SubnetId"],
+        "security_group": ec2.describe_security_groups()["SecurityGroups"][0]["GroupId"],
+    }
+
+
+def measure(port, wanted):
+    """Puts values of a metric into the minute before this one."""
+    dimensions = [{"Name": key, "Value": value} for key, value in wanted["dimensions"].items()]
+    at = time.time() // 60 * 60 - 30
+    client("cloudwatch", port).put_metric_data(
+        Namespace=wanted["namespace"],
+        MetricData=[
+            {
+                "MetricName": wanted["metric"],
+                "Dimensions": dimensions,
+                "Timestamp": at,
+                "Value": value,
+            }
+            for value in wanted["values"]
+        ],
+    )
+
+
+def measured(port, wanted):
+    """The newest value of a statistic of a metric, by minutes."""
+    dimensions = [{"Name": key, "Value": value} for key, value in wanted["dimensions"].items()]
+    metric = {
+        "Namespace": wanted["namespace"],
+        "MetricName": wanted["metric"],
+        "Dimensions": dimensions,
+    }
+    stat = {"Metric": metric, "Period": 60, "Stat": wanted["statistic"]}
+    now = time.time()
+    told = client("cloudwatch", port).get_metric_data(
+        MetricDataQueries=[{"Id": "it", "MetricStat": stat}],
+        StartTime=now - 600,
+        EndTime=now,
+        ScanBy="TimestampDescending",
+    )
+    return told["MetricDataResults"][0]["Values"][0]
+
+
 def launch(port, tags):
     """One instance with these tags; its id."""
     ec2 = client("ec2", port)
@@ -216,6 +264,9 @@ COMMANDS = {
         queues,
         template,
         subnets,
+        place,
+        measure,
+        measured,
         launch,
         enforce,
     ]

@@ -13,6 +13,7 @@ use windlass_policies::model::{FleetError, Outcome};
 
 use crate::cloud::Cloud;
 use crate::daemon::{Daemon, Place, QUICK, SILENT};
+use crate::judge;
 use crate::proxy::Guard;
 use crate::proxy::faults::{Fault, Faults};
 use crate::proxy::needs::Account;
@@ -67,16 +68,25 @@ fn allow_only(cloud: &Cloud, policy: &Policy) {
             account,
             policy: policy.clone(),
             denied: Vec::new(),
+            asked: BTreeSet::new(),
         });
     });
 }
 
+/// Nor would it have been by others, who were asked the same questions.
 #[track_caller]
 fn nothing_was_denied(cloud: &Cloud) {
-    let denied = cloud
-        .proxy
-        .guard(|guard| guard.as_ref().expect("a guard").denied.clone());
+    let (policy, denied, asked) = cloud.proxy.guard(|guard| {
+        let Guard {
+            policy,
+            denied,
+            asked,
+            ..
+        } = guard.as_ref().expect("a guard");
+        (policy.clone(), denied.clone(), asked.clone())
+    });
     assert!(denied.is_empty(), "{denied:?}");
+    judge::agrees(cloud.account(), &policy, &asked);
 }
 
 fn ids(cloud: &Cloud) -> BTreeSet<String> {

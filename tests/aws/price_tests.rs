@@ -177,7 +177,10 @@ instances = 1
     let without = Place::new(&config.replace("prices = \"prices.csv\"\n", ""));
     let (code, told) = without.windlass(&["check", "windlass.toml"]);
     assert_eq!(code, Some(64), "{told}");
-    assert!(told.contains("docs/prices.sh eu-west-1"), "{told}");
+    assert!(
+        told.contains("docs/prices.sh eu-west-1 > prices.csv"),
+        "{told}"
+    );
 }
 
 #[test]

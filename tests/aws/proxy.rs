@@ -2,7 +2,7 @@
 //! do not (tokens, capacity, pages, lag: `proxy/world.rs`), breaks what a test or
 //! a seed says (`proxy/faults.rs`), and keeps a journal of all calls.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -187,6 +187,8 @@ pub(crate) struct Guard {
     pub(crate) policy: Policy,
     /// What was refused.
     pub(crate) denied: Vec<Need>,
+    /// All that was asked of the policy.
+    pub(crate) asked: BTreeSet<Need>,
 }
 
 struct Inner {
@@ -393,6 +395,7 @@ impl Inner {
             return Ok(None);
         };
         let needs = guard.account.needs(call, body, &tags);
+        guard.asked.extend(needs.iter().cloned());
         if let Some(need) = guard.policy.denied(&needs) {
             let code = match call.protocol {
                 Protocol::Ec2 => "UnauthorizedOperation",

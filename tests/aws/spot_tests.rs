@@ -53,10 +53,14 @@ fn on_all(name: &str, kinds: &[Kind], test: impl Fn(&Cloud) + Sync) {
     });
 }
 
-/// What spot cost in a decision, in micro-dollars an hour.
-fn price(entry: &Entry) -> Option<u64> {
-    let quote = entry.decided.seen.prices.get("spot")?;
+/// What an offering cost in a decision, in micro-dollars an hour.
+fn price_of(entry: &Entry, offering: &str) -> Option<u64> {
+    let quote = entry.decided.seen.prices.get(offering)?;
     Some(quote.price.get())
+}
+
+fn price(entry: &Entry) -> Option<u64> {
+    price_of(entry, "spot")
 }
 
 fn until_priced(daemon: &Daemon, place: &Place, fleet: &str, micro: u64) {
@@ -141,5 +145,26 @@ fn prices_of_a_server_that_nobody_here_wrote_are_read() {
         let place = Place::new(&cloud.config(OFFERINGS, LIMITS));
         let daemon = place.start();
         until_priced(&daemon, &place, &cloud.fleet, 10);
+    });
+}
+
+/// Planted: a group that does not read it, which no other test noticed.
+#[test]
+fn price_of_a_group_of_spot_is_read() {
+    on_all("priced-group", &[Kind::Ministack, Kind::Moto], |cloud| {
+        cloud.make_group(1);
+        cloud.proxy.world(|world| {
+            let price = ("m5.large".to_owned(), "0.0312".to_owned());
+            world.spot = [price].into();
+        });
+        let config = cloud.config_of_group("workers = \"none\"", LIMITS);
+        let config = config.replace("usd_per_hour = 0.1\n", "market = \"spot\"\n");
+        let place = Place::new(&config);
+        let daemon = place.start();
+        daemon.until("the price", LIMIT, || {
+            let entries = place.entries(&cloud.fleet);
+            let newest = entries.last().and_then(|entry| price_of(entry, "m5.large"));
+            newest == Some(31_200)
+        });
     });
 }

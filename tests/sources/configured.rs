@@ -362,6 +362,13 @@ fn no_secret_is_told_however_much_is_logged() {
          pointer = \"\"\nbearer_token = {{ env = \"JOBS_PASSWORD\" }}\n\
          headers = {{ X-Key = {{ env = \"JOBS_PASSWORD\" }} }}\n"
     ));
+    if cfg!(feature = "aws") {
+        signals.push(format!(
+            "[fleet.jobs.signals.f]\nkind = \"total\"\nsource = \"sqs\"\n\
+             queue_url = \"{url}123456789012/q\"\n\
+             count = \"visible\"\n[aws]\nregion = \"us-east-1\"\nendpoint_url = \"{url}\"\n"
+        ));
+    }
     let folder = tempfile::tempdir().expect("a folder");
     fs::write(
         folder.path().join("w.toml"),
@@ -380,6 +387,10 @@ fn no_secret_is_told_however_much_is_logged() {
         "x-key: whole-s3cret",
     ] {
         assert!(asked.contains(part), "{part} is not in {asked}");
+    }
+    if cfg!(feature = "aws") {
+        // The token is sent and comes back, as AWS's own answers would not have it.
+        assert!(asked.contains("session-s3cret"), "{asked}");
     }
     assert!(told.contains("TRACE"), "{told}");
     // As it is, and in base64 with what stands before it, as a basic login.

@@ -4,12 +4,11 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use aws_sdk_autoscaling::config::http::HttpResponse;
 use aws_sdk_autoscaling::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_autoscaling::types::{AutoScalingGroup, InstanceRefreshStatus, Tag};
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::Notify;
 use tracing::warn;
 
 use windlass_policies::model::{Epoch, FleetError, InstanceId, Work};
@@ -19,14 +18,11 @@ use crate::aws::budget::Bucket;
 use crate::aws::errors::{Call, fleet_error};
 use crate::aws::notices::Notices;
 use crate::aws::region::{Region, Shared};
+use crate::clock::Due;
 use crate::fleets::workers::{Fence, Report, Signs, TAG_FENCE, TAG_WORK, Workers};
 
 use super::group::{Group, Member, Stage};
 use super::{Detail, GroupCalls};
-
-/// Fleets of a region begin their cycles within moments of each other; what is
-/// older than this is read anew.
-const SHARED_FOR: Duration = Duration::from_secs(5);
 
 /// As many names as one call of Auto Scaling takes; a filter of EC2 takes 200.
 const NAMES_PER_CALL: usize = 100;
@@ -49,7 +45,7 @@ pub struct SharedGroups {
     autoscaling: aws_sdk_autoscaling::Client,
     region: Rc<Region>,
     names: BTreeSet<String>,
-    newest: Mutex<Option<(Timestamp, BTreeMap<String, AutoScalingGroup>)>>,
+    newest: Shared<(Timestamp, BTreeMap<String, AutoScalingGroup>)>,
     described: Shared<BTreeMap<InstanceId, Described>>,
 }
 
@@ -64,29 +60,21 @@ impl SharedGroups {
             autoscaling,
             region,
             names,
-            newest: Mutex::default(),
+            newest: Shared::default(),
             described: Shared::default(),
         }
     }
 
-    /// The group `name` as of `not_before` or later, but not older than a few
-    /// seconds. One fleet reads for all; the others wait for it.
+    /// The group `name` as of `not_before` or later. One fleet reads for all; the
+    /// others wait for it.
     async fn get(&self, name: &str, not_before: Timestamp) -> Result<Group, FleetError> {
-        let mut newest = self.newest.lock().await;
-        let now = self.region.now();
-        let usable = newest
-            .as_ref()
-            .is_some_and(|(at, _)| *at >= not_before && now.since(*at) <= SHARED_FOR);
-        if !usable {
+        let ask = async || {
+            let at = self.region.now();
             let names: Vec<String> = self.names.iter().cloned().collect();
-            // Nothing of an incomplete answer is kept.
-            *newest = None;
-            let groups = self.read(&names).await?;
-            *newest = Some((now, groups));
-        }
-        let Some((at, groups)) = newest.as_ref() else {
-            return Err(FleetError::Unreachable("nothing was read".to_owned()));
+            Ok((at, self.read(&names).await?))
         };
+        let newest = self.newest.get(not_before, self.region.clock(), ask);
+        let (at, groups) = &*newest.await?;
         parse(*at, name, groups.get(name))
     }
 
@@ -174,6 +162,7 @@ impl SharedGroups {
 pub struct AwsGroup {
     shared: Rc<SharedGroups>,
     name: String,
+    due: Rc<Due>,
     workers: Workers,
     notices: Option<Rc<Notices>>,
     /// What the last complete listing showed, and what was done since.
@@ -200,16 +189,18 @@ impl Known {
 
 impl AwsGroup {
     /// The group `name`, whose workers are heard of as `workers` says, and its
-    /// instances by `notices`.
+    /// instances by `notices`; `due` tells how new its listings must be.
     pub fn new(
         shared: Rc<SharedGroups>,
         name: &str,
+        due: Rc<Due>,
         workers: Workers,
         notices: Option<Rc<Notices>>,
     ) -> Self {
         Self {
             shared,
             name: name.to_owned(),
+            due,
             workers,
             notices,
             known: Rc::default(),
@@ -268,7 +259,8 @@ impl AwsGroup {
 
 impl GroupCalls for AwsGroup {
     async fn listing(&self, not_before: Timestamp) -> Result<Group, FleetError> {
-        self.shared.get(&self.name, not_before).await
+        let due = self.due.listed_since(self.shared.region.now());
+        self.shared.get(&self.name, not_before.max(due)).await
     }
 
     async fn reading(&self) -> Result<Group, FleetError> {

@@ -11,6 +11,7 @@ use super::aws::{AwsGroup, SharedGroups};
 use super::*;
 use crate::aws::region::Region;
 use crate::aws::testing::{Form, Reply, Server, autoscaling_of, client_of, serve, with_runtime};
+use crate::clock::Due;
 use crate::config::WorkersSettings;
 use crate::fleets::workers::{PROTECTION_SETTLES, Workers};
 
@@ -161,6 +162,8 @@ struct Cloud {
     asked: Rc<RefCell<Vec<Form>>>,
     clock: Rc<Cell<u64>>,
     web: Rc<RefCell<Web>>,
+    groups: Rc<SharedGroups>,
+    due: Rc<Due>,
     fleet: AsgFleet<AwsGroup, At>,
     _server: Server,
 }
@@ -192,7 +195,8 @@ impl Cloud {
         let names = ["web".to_owned()].into();
         let groups = SharedGroups::new(autoscaling_of(&server.url), region, names);
         let workers = Workers::new("f", &workers, Mode::Act);
-        let calls = AwsGroup::new(Rc::new(groups), "web", workers, None);
+        let (groups, due) = (Rc::new(groups), Rc::new(Due::new(Duration::from_mins(1))));
+        let calls = AwsGroup::new(Rc::clone(&groups), "web", Rc::clone(&due), workers, None);
         let rules = Rules {
             offering: "t3.small".to_owned(),
             min: 0,
@@ -204,6 +208,8 @@ impl Cloud {
             asked,
             clock,
             web,
+            groups,
+            due,
             _server: server,
         }
     }
@@ -380,6 +386,48 @@ fn a_worker_in_a_group_answers_by_tags_as_on_ec2() {
             assert_eq!(fenced, Outcome::Fenced { work: does });
         }
         assert_eq!(cloud.all("CreateTags").len(), 1);
+    });
+}
+
+#[test]
+fn groups_whose_cycles_came_due_together_are_read_once() {
+    with_runtime(async {
+        let throttled = Rc::new(Cell::new(false));
+        let refuses = Rc::clone(&throttled);
+        let cloud = Cloud::with(
+            Web::of(&["i-1"]),
+            WorkersSettings::Stateless,
+            move |_, form| {
+                let read = form["Action"] == "DescribeAutoScalingGroups";
+                (read && refuses.get()).then(|| refusal(400, "Throttling", "slow down"))
+            },
+        )
+        .await;
+        let fleets = [(); 40].map(|()| {
+            let workers = Workers::new("f", &WorkersSettings::Stateless, Mode::Act);
+            let (groups, due) = (Rc::clone(&cloud.groups), Rc::clone(&cloud.due));
+            AwsGroup::new(groups, "web", due, workers, None)
+        });
+        for (round, fails) in [(1, false), (2, true), (3, false)] {
+            throttled.set(fails);
+            let at = NOW_SECS + 60 * round;
+            cloud.due.set(Timestamp::from_secs(at));
+            for (fleet, second) in fleets.iter().zip(0..) {
+                // On a machine that is this slow.
+                cloud.clock.set(at + second);
+                let group = fleet.listing(Timestamp::EPOCH).await;
+                assert_eq!(group.is_err(), fails, "{group:?}");
+                if let Ok(group) = group {
+                    fleet
+                        .details(group.read_at, &group.members)
+                        .await
+                        .expect("details");
+                }
+            }
+            let reads = cloud.all("DescribeAutoScalingGroups").len();
+            assert_eq!(u64::try_from(reads), Ok(round), "a failure is shared too");
+        }
+        assert_eq!(cloud.all("DescribeInstances").len(), 2);
     });
 }
 

@@ -33,7 +33,7 @@ use crate::aws::notices::Notices;
 use crate::aws::region::{Described, Region, State};
 use crate::aws::shared::Aws;
 use crate::aws::spot_prices::FleetPrices;
-use crate::clock::SystemClock;
+use crate::clock::{Due, SystemClock};
 use crate::config::ec2::{Ec2Offering, Ec2Settings, Ready};
 
 /// The tag that holds the token of the launch an instance came from.
@@ -44,10 +44,6 @@ pub const TAG_EPOCH: &str = "windlass:epoch";
 
 /// The tag that names the offering an instance was bought as.
 pub const TAG_OFFERING: &str = "windlass:offering";
-
-/// The longest time a listing is shared: fleets that look within it are in the
-/// same tick.
-const TICK_MAX: Duration = Duration::from_secs(10);
 
 /// How long EC2 may not know of an instance it has just launched. A "not found"
 /// within it is no end.
@@ -60,8 +56,7 @@ pub struct Ec2Fleet {
     /// The store's identity, which its launch tokens begin with.
     store: String,
     settings: Ec2Settings,
-    /// How old a listing may be that another fleet has asked for.
-    tick: Duration,
+    due: Rc<Due>,
     region: Rc<Region>,
     workers: Workers,
     notices: Option<Rc<Notices>>,
@@ -118,7 +113,7 @@ impl Ec2Fleet {
             name: spec.name.clone(),
             store: opening.store_id.to_owned(),
             settings: settings.clone(),
-            tick: (spec.interval / 4).min(TICK_MAX),
+            due: Rc::clone(opening.due),
             region,
             workers: Workers::new(&spec.name, &settings.workers, opening.mode),
             notices,
@@ -132,8 +127,8 @@ impl Ec2Fleet {
 
     async fn list_instances(&self) -> Result<Listing, FleetError> {
         let now = self.region.now();
-        let not_before = self.acted_at.get().max(Some(now - self.tick));
-        let not_before = not_before.unwrap_or(now);
+        let acted_at = self.acted_at.get().unwrap_or_default();
+        let not_before = self.due.listed_since(now).max(acted_at);
         let all = self.region.instances(not_before).await?;
         let passed = match self.settings.ready {
             Ready::StatusOk => Some(self.region.passed(not_before).await?),

@@ -98,6 +98,7 @@ fn fleet_of(region: &Rc<Region>, ec2: &str, epoch: u64) -> Ec2Fleet {
         prices: &Quotes::new(),
         shared: &shared,
         nudge: &Arc::new(Notify::new()),
+        due: &Rc::new(Due::new(fleet.spec.interval)),
         mode: Mode::Act,
     };
     Ec2Fleet::new(&fleet.spec, settings, Rc::clone(region), None, opening)
@@ -408,12 +409,13 @@ fn a_thousand_fleets_cost_as_many_calls_as_one() {
             })
             .await;
             let region = cloud.region();
-            let one = fleet_of(&region, IMAGE, 3);
+            let due = Due::new(Duration::from_mins(1));
             for tick in 1..=3 {
+                due.set(region.now());
                 let mut tasks = tokio::task::JoinSet::new();
                 for _ in 0..fleets {
                     let region = Rc::clone(&region);
-                    let not_before = region.now() - one.tick;
+                    let not_before = due.listed_since(region.now());
                     tasks.spawn_local(async move { region.instances(not_before).await.is_ok() });
                 }
                 assert!(tasks.join_all().await.into_iter().all(|listed| listed));
@@ -630,6 +632,31 @@ fn a_newer_epoch_of_the_same_store_takes_the_fleet_over() {
             assert_eq!(cloud.count("TerminateInstances"), usize::from(!stale));
         });
     }
+}
+
+#[test]
+fn fleets_that_came_due_together_share_a_listing_however_late_they_ask() {
+    with_runtime(async {
+        let cloud = Cloud::new(|_| listing("", None)).await;
+        let region = cloud.region();
+        let fleets = [(); 50].map(|()| fleet_of(&region, IMAGE, 3));
+        for tick in 1..=3 {
+            let at = region.now();
+            for (fleet, second) in fleets.iter().zip(0..) {
+                // All of them at `at`, on a machine that is this slow.
+                cloud.clock.set(at.micros() / 1_000_000 + second);
+                fleet.due.set(at);
+                list(fleet).await.expect("a listing");
+            }
+            assert_eq!(cloud.count("DescribeInstances"), tick);
+            cloud.clock.set(at.micros() / 1_000_000 + 60);
+        }
+        // Not one from a time that is still to come: somebody set the clock back.
+        cloud.clock.set(NOW_SECS);
+        fleets[0].due.set(Timestamp::from_secs(NOW_SECS));
+        list(&fleets[0]).await.expect("a listing");
+        assert_eq!(cloud.count("DescribeInstances"), 4);
+    });
 }
 
 #[test]

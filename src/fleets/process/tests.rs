@@ -76,6 +76,7 @@ impl Place {
             prices: &Quotes::new(),
             shared: &Shared::new(&Config::open(None).expect("the example is right")),
             nudge: &Arc::new(Notify::new()),
+            due: &Rc::default(),
         };
         ProcessFleet::open(&fleet_spec(&settings), &settings, opening).await
     }

@@ -9,6 +9,9 @@ use serde_json::Value;
 use super::call::{Call, Protocol, field, numbered};
 use super::policy::{Context, Need};
 
+/// What EC2 asks of a launch, and not of the fleet that it comes from.
+const NOT_OF_A_FLEET: [&str; 3] = ["key-pair", "network-interface", "security-group"];
+
 /// Tags by resource.
 pub(crate) type Tags = BTreeMap<String, BTreeMap<String, String>>;
 
@@ -111,7 +114,11 @@ impl Account {
         let image = image.first().map_or("ami-1", String::as_str);
         for action in &actions {
             needs.push(self.need(action, "instance/i-new", &tags));
-            needs.extend(from.iter().map(|name| self.need(action, name, &none)));
+            let asked = from.iter().filter(|name| {
+                let (kind, _) = name.split_once('/').expect("a kind");
+                *action == "RunInstances" || !NOT_OF_A_FLEET.contains(&kind)
+            });
+            needs.extend(asked.map(|name| self.need(action, name, &none)));
             needs.push(Need {
                 action: format!("ec2:{action}"),
                 resource: format!("arn:aws:ec2:{}::image/{image}", self.region),

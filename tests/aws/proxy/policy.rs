@@ -5,13 +5,13 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// The keys of a request's context; each has its values.
 pub(crate) type Context = BTreeMap<String, Vec<String>>;
 
 /// One thing a caller must be allowed to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Need {
     pub(crate) action: String,
     pub(crate) resource: String,
@@ -29,6 +29,11 @@ impl Policy {
             assert_eq!(statement["Effect"], "Allow");
         }
         Self(statements.clone())
+    }
+
+    /// As JSON.
+    pub(crate) fn document(&self) -> Value {
+        json!({ "Version": "2012-10-17", "Statement": self.0 })
     }
 
     /// Its statements and their actions.
@@ -129,7 +134,6 @@ fn texts(value: &Value) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     fn need(action: &str, resource: &str, context: &[(&str, &[&str])]) -> Need {
         let owned = |values: &[&str]| values.iter().map(|one| (*one).to_owned()).collect();
