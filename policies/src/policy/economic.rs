@@ -18,11 +18,14 @@
 //! | `usd_per_job_hour_waiting` | what one job's waiting for one hour is worth; default that of `[objective]`, or `preset = "balanced"` if that says nothing |
 //! | `preset` | or `"interactive"`, `"balanced"`, `"batch"`, `"bulk"`: 10, 1, 0.1, 0.01 times what an instance costs an hour |
 //! | `p95_wait` | or as much as it takes for 95 of 100 jobs to wait no longer than this |
+//! | `budget_usd_per_day`, `budget_usd_per_month` | and what the fleet may cost; where that is short, waiting is worth less |
+//! | `timezone` | the zone in which days and months begin; default `"UTC"` |
 //! | `service_guess` | how long a job takes, until that is learnt; default 60 s, soon forgotten |
 //! | `boot_guess` | how long a boot takes, until that is learnt; default 120 s |
 //! | `signal`, `in_flight_signal` | waiting jobs and jobs being worked on, totals; default `"backlog"`, `"in_flight"` |
 //! | `arrivals_signal` | counts arrivals, a counter; default `"arrivals"` |
 
+mod budget;
 mod outlook;
 mod plan;
 mod state;
@@ -34,11 +37,13 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{Demand, Needs};
+use crate::cron::Zone;
 use crate::fields::Fields;
 use crate::learn::BootTimes;
 use crate::signal::standard;
 use crate::units::MicroUsdPerHour;
 
+pub use budget::{Budget, Period};
 pub use state::{Fleet, State};
 
 /// What an hour of one job's waiting is worth.
@@ -93,6 +98,12 @@ impl Preset {
 pub struct Economic {
     /// What waiting is worth.
     pub worth: Worth,
+    /// What the fleet may cost; waiting is worth less when that is short.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
+    /// The zone in which its days and months begin.
+    #[serde(default = "utc", skip_serializing_if = "is_utc")]
+    pub zone: Zone,
     /// How long a job takes, until that is learnt.
     pub service_guess: Option<Duration>,
     /// How long a boot takes, until that is learnt.
@@ -109,6 +120,8 @@ impl Default for Economic {
     fn default() -> Self {
         Self {
             worth: Worth::Objective,
+            budget: None,
+            zone: Zone::UTC,
             service_guess: None,
             boot_guess: BootTimes::PRIOR,
             signal: standard::BACKLOG.to_owned(),
@@ -116,6 +129,18 @@ impl Default for Economic {
             arrivals_signal: standard::ARRIVALS.to_owned(),
         }
     }
+}
+
+const fn utc() -> Zone {
+    Zone::UTC
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands a reference to it"
+)]
+fn is_utc(zone: &Zone) -> bool {
+    *zone == Zone::UTC
 }
 
 impl Economic {
@@ -152,6 +177,8 @@ impl Economic {
         let worth = first.map_or(Worth::Objective, |(_, worth)| worth);
         Self {
             worth,
+            budget: Budget::read(fields),
+            zone: fields.or("timezone", standard.zone),
             service_guess: fields.optional_within("service_guess", guess),
             boot_guess: fields.or_within("boot_guess", standard.boot_guess, boot),
             signal: fields.or("signal", standard.signal),

@@ -723,3 +723,29 @@ fn what_is_not_set_leaves_no_trace_in_the_fingerprint() {
         assert!(!json.contains(key), "{key} in {json}");
     }
 }
+
+#[test]
+fn a_budget_is_one_amount_that_pays_for_the_minimum() {
+    let policy = "[[fleet.photos.policy]]\nkind = \"economic\"\n";
+    check_policies(
+        &format!("{policy}budget_usd_per_day = 7.81\n"),
+        &expect![
+            "f:2: fleet.photos.limits.min: 2 instances for 23 hours cost $7.82, more than `budget_usd_per_day` of policy `economic` ($7.81); lower min or raise the budget"
+        ],
+    );
+    check_policies(
+        &format!(
+            "{policy}budget_usd_per_day = 0\nbudget_usd_per_month = \"much\"\ntimezone = \"Berlin\"\n"
+        ),
+        &expect![[r#"
+            f:5: fleet.photos.policy[0].budget_usd_per_day: at 0 nothing may ever be bought; write what the fleet may cost, such as 40
+            f:6: fleet.photos.policy[0].budget_usd_per_month: `much` is not an amount in dollars such as 0.17
+            f:7: fleet.photos.policy[0].timezone: "Berlin" is no time zone of the IANA database, such as "Europe/Berlin"; did you mean `Europe/Berlin`?"#]],
+    );
+    check_policies(
+        &format!("{policy}budget_usd_per_day = 9\nbudget_usd_per_month = 90\n"),
+        &expect![
+            "f:6: fleet.photos.policy[0].budget_usd_per_month: there is `budget_usd_per_day` already; remove one of the two"
+        ],
+    );
+}

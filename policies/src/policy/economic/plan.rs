@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::super::rounding::{self, text};
+use super::budget::Allowance;
 use super::outlook::{Outlook, Premises, Verdict, Worth as Saved};
 use super::state::{Fleet, Jobs, State, jobs_at_least};
 use super::{Economic, Preset, Worth};
@@ -30,6 +31,8 @@ struct Plan<'a> {
     state: &'a State,
     view: &'a View<'a>,
     fleet: &'a Fleet,
+    /// The most instances that are allowed.
+    most: u32,
     outlook: Outlook,
     level: Option<Level>,
     jobs: Jobs,
@@ -58,7 +61,8 @@ impl Economic {
             let (signal, absence) = missing.unwrap_or((&self.signal, Absence::NoData));
             return Opinion::abstain(signal, absence);
         };
-        let mut plan = Plan::new(state, view, fleet, jobs, kappa);
+        let allowance = state.allow(self, view, fleet, jobs, kappa);
+        let mut plan = Plan::new(state, view, fleet, jobs, &allowance);
         let grown = plan.grow();
         if let Some((signal, absence)) = missing {
             // What is known may be worth launches; nothing may be let go.
@@ -70,10 +74,13 @@ impl Economic {
                 None => Opinion::abstain(signal, absence),
             };
         }
-        let (opinion, lean) = match grown {
+        let (mut opinion, lean) = match grown {
             Some(opinion) => (opinion, false),
             None => plan.keep_or_shrink(),
         };
+        if let Some(why) = allowance.why {
+            let _ = write!(opinion.why, "; {why}");
+        }
         state.lean_since = match (lean, state.lean_since) {
             (false, _) => None,
             (true, since) => since.or(Some(view.now)),
@@ -97,7 +104,14 @@ impl Economic {
 }
 
 impl<'a> Plan<'a> {
-    fn new(state: &'a State, view: &'a View<'a>, fleet: &'a Fleet, jobs: Jobs, kappa: f64) -> Self {
+    fn new(
+        state: &'a State,
+        view: &'a View<'a>,
+        fleet: &'a Fleet,
+        jobs: Jobs,
+        allowed: &Allowance,
+    ) -> Self {
+        let kappa = allowed.kappa;
         let boot = state.boots.planned();
         let service = state.service.mean();
         let dispersion = state.arrivals.dispersion();
@@ -144,6 +158,7 @@ impl<'a> Plan<'a> {
             state,
             view,
             fleet,
+            most: allowed.most,
             outlook,
             level,
             jobs,
@@ -195,12 +210,12 @@ impl<'a> Plan<'a> {
     fn grow(&mut self) -> Option<Opinion> {
         let current = self.view.current;
         let first = self.launch(current);
-        if !first.is_worth_it() || current >= self.fleet.max {
+        if !first.is_worth_it() || current >= self.most {
             return None;
         }
         // Invariant: `sure` more are worth it, `over` more are not.
         let (mut sure, mut over) = (1_u32, 2_u32);
-        let most = self.fleet.max - current;
+        let most = self.most - current;
         let mut last = first;
         let mut next;
         loop {
@@ -233,6 +248,16 @@ impl<'a> Plan<'a> {
     /// Keeps what is worth keeping. Tells, too, whether fewer would do.
     fn keep_or_shrink(&mut self) -> (Opinion, bool) {
         let current = self.view.current;
+        if current > self.most && self.fleet.max >= current {
+            let over = current - self.most;
+            // Whose hour is paid saves nothing by going.
+            let count = (0..over)
+                .take_while(|gone| self.paid_left(*gone) <= 0.0)
+                .count();
+            let count = u32::try_from(count).unwrap_or(over);
+            let why = format!("releasing {count}: {}", self.situation());
+            return (Opinion::instances(current - count, why), false);
+        }
         let most = self.releasable();
         let mut released = 0;
         let mut kept = "it has a job";
@@ -430,7 +455,7 @@ impl<'a> Plan<'a> {
     fn why_hold(&mut self, kept: &str) -> String {
         let next = self.launch(self.view.current);
         let situation = self.situation();
-        let more = if self.view.current >= self.fleet.max {
+        let more = if self.view.current >= self.most {
             "more are not allowed".to_owned()
         } else {
             format!("one more would {}", self.refusal(next))
@@ -469,7 +494,7 @@ fn moved(jobs: f64, rate: f64, service: f64, slots: f64, span: f64) -> f64 {
 }
 
 /// Micro-dollars an hour, as a number; exact up to four billion dollars.
-fn micro_usd(price: MicroUsdPerHour) -> f64 {
+pub(super) fn micro_usd(price: MicroUsdPerHour) -> f64 {
     let micros = price.get();
     let high = u32::try_from(micros >> 32).unwrap_or(u32::MAX);
     let low = u32::try_from(micros & u64::from(u32::MAX)).unwrap_or(0);
