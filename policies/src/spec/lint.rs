@@ -124,7 +124,9 @@ fn budget_fault(spec: &FleetSpec) -> Option<String> {
         let Policy::Economic(rule) = &named.policy else {
             return None;
         };
-        let budget = rule.budget?;
+        let windows = rule.windows.iter().filter_map(|window| window.budget);
+        let budget = rule.budget.into_iter().chain(windows);
+        let budget = budget.min_by_key(|budget| budget.amount)?;
         let hours = budget.period.hours_min();
         let least = cheapest
             .price

@@ -193,26 +193,27 @@ impl Purse {
         });
     }
 
-    /// What the budget allows, if waiting should be worth `kappa` instances.
+    /// What the budget of a period allows, if there is one and waiting should be worth `kappa` instances.
     pub(super) fn allow(
         &mut self,
-        budget: Budget,
+        (period, amount): (Period, Option<MicroUsd>),
         zone: Zone,
         kappa: f64,
         moment: &Moment<'_>,
     ) -> Allowance {
-        self.turn(budget.period, zone, moment);
+        self.turn(period, zone, moment);
+        (self.kappa, self.binds) = (kappa, false);
         let free = Allowance {
             kappa,
             most: moment.fleet.max,
             why: None,
         };
         let price = price_micros(moment.fleet) / 3_600.0;
-        let Some(span) = self.span else {
+        let (Some(span), Some(amount)) = (self.span, amount) else {
             return free;
         };
         let spent = moment.fleet.spent.get().saturating_sub(self.before.get());
-        let left = micros(budget.amount.get().saturating_sub(spent)) / price;
+        let left = micros(amount.get().saturating_sub(spent)) / price;
         let ahead = secs(span.to.since(moment.now));
         let season = self.season_ahead(moment, span.to, ahead);
         let mut needs = self.spending.needs(season);
@@ -221,8 +222,8 @@ impl Purse {
         let purse = format!(
             "${} of ${} for the {} in {zone} are spent",
             dollars(spent),
-            dollars(budget.amount.get()),
-            budget.period.word(),
+            dollars(amount.get()),
+            period.word(),
         );
         let mut allowed = free;
         if worth < kappa {
@@ -420,10 +421,7 @@ mod tests {
     }
 
     fn allow(purse: &mut Purse, now: Timestamp, spent_usd: i64, budget_usd: i64) -> Allowance {
-        let budget = Budget {
-            amount: MicroUsd::new(budget_usd * 1_000_000),
-            period: Period::Day,
-        };
+        let budget = (Period::Day, Some(MicroUsd::new(budget_usd * 1_000_000)));
         let fleet = fleet(spent_usd);
         let moment = Moment {
             now,

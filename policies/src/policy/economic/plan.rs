@@ -6,6 +6,7 @@ use super::super::rounding::{self, text};
 use super::budget::Allowance;
 use super::outlook::{Outlook, Premises, Verdict, Worth as Saved};
 use super::state::{Fleet, Jobs, State, jobs_at_least};
+use super::window::Knobs;
 use super::{Economic, Preset, Worth};
 use crate::learn::{Level, Shortage, secs};
 use crate::policy::{Opinion, View};
@@ -47,12 +48,21 @@ struct Plan<'a> {
 impl Economic {
     /// Learns from a cycle, and says what it asks for.
     pub(crate) fn decide(&self, state: &mut State, view: &View<'_>, fleet: &Fleet) -> Opinion {
-        state.learn(self, view, fleet);
-        self.judge(state, view, fleet)
+        let knobs = self.knobs_at(view.now);
+        state.learn(self, &knobs, view, fleet);
+        let mut opinion = self.judge(state, &knobs, view, fleet);
+        opinion.why.push_str(&knobs.clauses(self));
+        opinion
     }
 
-    fn judge(&self, state: &mut State, view: &View<'_>, fleet: &Fleet) -> Opinion {
-        let kappa = self.kappa(state, fleet);
+    fn judge(
+        &self,
+        state: &mut State,
+        knobs: &Knobs<'_>,
+        view: &View<'_>,
+        fleet: &Fleet,
+    ) -> Opinion {
+        let kappa = kappa(knobs, state, fleet);
         let missing = self
             .demands()
             .into_iter()
@@ -61,7 +71,7 @@ impl Economic {
             let (signal, absence) = missing.unwrap_or((&self.signal, Absence::NoData));
             return Opinion::abstain(signal, absence);
         };
-        let allowance = state.allow(self, view, fleet, jobs, kappa);
+        let allowance = state.allow(self, knobs.budget, view, fleet, jobs, kappa);
         let mut plan = Plan::new(state, view, fleet, jobs, &allowance);
         let grown = plan.grow();
         if let Some((signal, absence)) = missing {
@@ -87,20 +97,20 @@ impl Economic {
         };
         opinion
     }
+}
 
-    /// What one job's waiting for one second is worth, in instance-seconds.
-    fn kappa(&self, state: &State, fleet: &Fleet) -> f64 {
-        let waiting = match self.worth {
-            Worth::P95(_) => return state.promise.kappa(),
-            Worth::Preset(preset) => return preset.kappa(),
-            Worth::Objective if fleet.waiting == MicroUsdPerHour::ZERO => {
-                return Preset::Balanced.kappa();
-            }
-            Worth::Objective => fleet.waiting,
-            Worth::Usd(price) => price,
-        };
-        (micro_usd(waiting) / micro_usd(fleet.price).max(1.0)).min(KAPPA_MAX)
-    }
+/// What one job's waiting for one second is worth, in instance-seconds.
+fn kappa(knobs: &Knobs<'_>, state: &State, fleet: &Fleet) -> f64 {
+    let waiting = match knobs.worth {
+        Worth::P95(_) => return state.promised(knobs.window),
+        Worth::Preset(preset) => return preset.kappa(),
+        Worth::Objective if fleet.waiting == MicroUsdPerHour::ZERO => {
+            return Preset::Balanced.kappa();
+        }
+        Worth::Objective => fleet.waiting,
+        Worth::Usd(price) => price,
+    };
+    (micro_usd(waiting) / micro_usd(fleet.price).max(1.0)).min(KAPPA_MAX)
 }
 
 impl<'a> Plan<'a> {

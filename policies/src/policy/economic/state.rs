@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::budget::{Allowance, Moment, Purse, shape};
+use super::window::Knobs;
 use super::{Economic, Worth};
 use crate::learn::{
     Arrivals, Bin, BootTimes, Holds, Promise, Rates, Season, ServiceTimes, Skill, Spikes, secs,
@@ -102,6 +103,9 @@ pub struct State {
     pub(super) boots: BootTimes,
     pub(super) holds: Holds,
     pub(super) promise: Promise,
+    /// Those of windows that make one of their own, by the window's place.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) window_promises: Vec<Promise>,
     /// What is remembered of a budget; `None` without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) purse: Option<Purse>,
@@ -129,6 +133,7 @@ impl State {
             boots: BootTimes::new(rule.boot_guess),
             holds: Holds::default(),
             promise: Promise::default(),
+            window_promises: Vec::new(),
             purse: None,
             jobs: None,
             looked: None,
@@ -147,7 +152,13 @@ impl State {
     }
 
     /// Takes in the jobs and arrivals of a cycle, as far as they are there.
-    pub(super) fn learn(&mut self, rule: &Economic, view: &View<'_>, fleet: &Fleet) {
+    pub(super) fn learn(
+        &mut self,
+        rule: &Economic,
+        knobs: &Knobs<'_>,
+        view: &View<'_>,
+        fleet: &Fleet,
+    ) {
         // Ready since some time between the last look and this one.
         let looked = self.looked.replace(view.now).unwrap_or(view.now);
         for launched in &fleet.came_up {
@@ -179,12 +190,21 @@ impl State {
         let Some(bin) = bin else {
             return;
         };
-        if let Worth::P95(limit) = rule.worth {
+        if let Worth::P95(limit) = knobs.worth {
             let wait = self.wait_of_next(jobs, view);
             let burst = bin.count > bin.steady;
             let short = self.purse.is_some_and(|purse| purse.binds);
             let helpless = burst || short || view.current >= fleet.max;
-            self.promise.learn(bin.count, wait > secs(limit), helpless);
+            let promise = match knobs.window {
+                None => &mut self.promise,
+                Some(place) => {
+                    if self.window_promises.len() <= place {
+                        self.window_promises.resize(place + 1, self.promise);
+                    }
+                    &mut self.window_promises[place]
+                }
+            };
+            promise.learn(bin.count, wait > secs(limit), helpless);
         }
         self.note_spending(bin, jobs, view, fleet);
         self.spikes.learn(bin.at, bin.secs, bin.count - bin.steady);
@@ -209,17 +229,18 @@ impl State {
         }
     }
 
-    /// What the budget of `rule` allows, if waiting should be worth `kappa`
+    /// What the `budget` that counts allows, if waiting should be worth `kappa`
     /// instances.
     pub(super) fn allow(
         &mut self,
         rule: &Economic,
+        budget: Option<MicroUsd>,
         view: &View<'_>,
         fleet: &Fleet,
         jobs: Jobs,
         kappa: f64,
     ) -> Allowance {
-        let Some(budget) = rule.budget else {
+        let Some(period) = rule.period() else {
             self.purse = None;
             return Allowance {
                 kappa,
@@ -237,9 +258,15 @@ impl State {
             waiting: jobs.waiting,
             season: self.trusted_season(),
         };
-        let allowance = purse.allow(budget, rule.zone, kappa, &moment);
+        let allowance = purse.allow((period, budget), rule.zone, kappa, &moment);
         self.purse = Some(purse);
         allowance
+    }
+
+    /// What keeps the promise of a window; of the policy itself if `None`.
+    pub(super) fn promised(&self, window: Option<usize>) -> f64 {
+        let own = window.and_then(|place| self.window_promises.get(place));
+        own.unwrap_or(&self.promise).kappa()
     }
 
     /// For how many seconds a job that comes now waits, about: for as many as

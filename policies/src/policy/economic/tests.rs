@@ -237,6 +237,44 @@ fn a_promise_that_is_kept_makes_waiting_cheaper_and_a_broken_one_dearer() {
     assert!(broken.state.promise.kappa() > 100.0);
 }
 
+/// At ten in the evening jobs may wait for an hour instead of a minute.
+#[test]
+fn a_promise_of_the_night_is_kept_apart_from_that_of_the_day() {
+    let text = "[[policy]]\nkind = \"economic\"\np95_wait = \"1m\"\n\
+                [[policy.window]]\nstart = \"0 22 * * *\"\nduration = \"8h\"\np95_wait = \"1h\"\n";
+    let file = crate::policy_file::read(text).expect("a policy");
+    let crate::policy::Policy::Economic(rule) = &file.policies[0].policy else {
+        panic!("it is economic");
+    };
+    let mut stage = Stage {
+        rule: rule.clone(),
+        ..balanced()
+    };
+    // Every job waits for 400 s, from noon on.
+    stage.now = Timestamp::parse("2026-01-12T12:00:00Z").expect("a time");
+    for _ in 1..10 * 360 {
+        stage.cycle(4.0, 200.0, 10.0);
+    }
+    let day = stage.state.promise.kappa();
+    assert!(day > 100.0, "{day}");
+    assert!(stage.state.window_promises.is_empty());
+    let mut said = String::new();
+    for _ in 0..4 * 360 {
+        said = stage.cycle(4.0, 200.0, 10.0).why;
+    }
+    assert!(
+        said.ends_with("; window `0 22 * * *` for 8h is open (UTC)"),
+        "{said}"
+    );
+    assert!(stage.state.promised(Some(0)) < 0.02 * day);
+    assert!((stage.state.promise.kappa() - day).abs() < 1e-9);
+    let text = serde_json::to_string(&stage.state).expect("plain data");
+    assert_eq!(
+        serde_json::from_str::<State>(&text).expect("what was written"),
+        stage.state
+    );
+}
+
 #[test]
 fn without_a_worth_waiting_is_as_dear_as_an_instance() {
     let mut nobody_says = Stage::new(Worth::Objective);
