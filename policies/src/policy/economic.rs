@@ -28,6 +28,8 @@
 
 mod budget;
 mod outlook;
+#[cfg(test)]
+mod pictures;
 mod plan;
 mod state;
 #[cfg(test)]

@@ -84,9 +84,12 @@ pub(super) struct Knobs<'a> {
 impl Knobs<'_> {
     /// Which windows count, as clauses of the decision's sentence.
     pub(super) fn clauses(&self, rule: &Economic) -> String {
-        let open = self.open.iter().flatten();
-        open.map(|hours| format!("; {}", hours.sentence(rule.zone)))
-            .collect()
+        let mut clauses = String::new();
+        for hours in self.open.iter().flatten() {
+            clauses.push_str("; ");
+            clauses.push_str(&hours.sentence(rule.zone));
+        }
+        clauses
     }
 }
 
