@@ -19,7 +19,7 @@ use tracing::{debug, error, info, warn};
 
 use windlass_policies::memory::Memory;
 use windlass_policies::model::{FleetError, Outcome, Reason};
-use windlass_policies::policy::{Policy, Until};
+use windlass_policies::policy::Until;
 use windlass_policies::ports::{Clock, FleetProvider, MetricSource, Record, Store, StoreError};
 use windlass_policies::quote::Quotes;
 use windlass_policies::reconcile::{Cycle, Mode, Ports, reconcile};
@@ -229,27 +229,15 @@ impl Controlled {
         if self.fleet.speed() != 1 {
             return Vec::new();
         }
-        let schedules = self
-            .spec
-            .policies
-            .iter()
-            .filter_map(|named| match &named.policy {
-                Policy::Schedule(schedule) => Some(schedule),
-                Policy::Fixed(_)
-                | Policy::QueueBacklog(_)
-                | Policy::TargetTracking(_)
-                | Policy::Step(_)
-                | Policy::Economic(_)
-                | Policy::Peer(_) => None,
-            });
-        let lines = schedules.flat_map(|schedule| {
-            schedule.windows.iter().flat_map(move |window| {
-                let end = match &window.until {
+        let lines = self.spec.policies.iter().flat_map(|named| {
+            let (zone, hours) = named.policy.hours();
+            hours.into_iter().flat_map(move |hours| {
+                let end = match &hours.until {
                     Until::At(line) => Some(line),
                     Until::For(_) => None,
                 };
-                let lines = std::iter::once(&window.start).chain(end);
-                lines.map(move |line| (line.as_str(), schedule.zone.tz()))
+                let lines = std::iter::once(&hours.start).chain(end);
+                lines.map(move |line| (line.as_str(), zone.tz()))
             })
         });
         let wake = |(line, timezone)| Wake {

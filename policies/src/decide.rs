@@ -160,12 +160,28 @@ fn facts(
         price: offering.price,
         billing,
         waiting: spec.objective.usd_per_job_hour_waiting,
+        min: spec.limits.min,
         max: spec.limits.max,
+        billed: count(fleet.billed()).saturating_add(memory.unlisted()),
+        spent: memory.ledger.spent(),
+        since: memory.ledger.since,
+        wind_down: wind_down(spec, fleet.current(memory)),
         booting: booting.chain(unlisted).collect(),
         idle: (!silent).then_some(idle),
         paid_left: paid_left.into_iter().map(|(_, left)| left).collect(),
         came_up,
     }
+}
+
+/// How long the governor may take until it has let `current` instances go.
+fn wind_down(spec: &FleetSpec, current: u32) -> Duration {
+    let limits = &spec.limits;
+    let settle = limits.shrink_settle;
+    let steps = current.div_ceil(limits.shrink_step_max.max(1));
+    let by_steps = settle + settle.max(spec.interval) * steps.saturating_sub(1);
+    let percent = limits.shrink_percent_per_hour_max.clamp(1, 100);
+    let by_share = Duration::from_hours(1) * (100_u32.div_ceil(percent) - 1);
+    by_steps.max(by_share)
 }
 
 /// Lets the policies that remember take their notes of a complete listing.

@@ -124,7 +124,7 @@ const TEMPLATES: &[Template] = &[
     ),
     policy(
         "`kind = \"economic\"`",
-        "[[policy]]\n@\nkind = \"economic\"\n",
+        "[[policy]]\n@\nkind = \"economic\"\n[[policy.window]]\n@window.\nstart = \"0 8 * * *\"\nduration = \"1h\"\nbudget_usd_per_month = 9\n",
     ),
     policy("`[[case]]`", CASE),
     scenario(

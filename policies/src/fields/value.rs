@@ -5,7 +5,7 @@ use std::time::Duration;
 use toml::Value;
 
 use super::{duration_text, parse_duration};
-use crate::units::{MicroUsdPerHour, Timestamp};
+use crate::units::{MicroUsd, MicroUsdPerHour, Timestamp};
 
 /// A type that can stand in a TOML file.
 pub trait FromToml: Sized {
@@ -174,6 +174,20 @@ impl FromToml for MicroUsdPerHour {
             return Err(format!("{text} is negative; write 0 or more"));
         }
         Self::parse(&text)
+    }
+
+    fn to_text(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl FromToml for MicroUsd {
+    /// As a price: a number or a string of at most six decimals, 0 or more.
+    fn from_toml(value: &Value) -> Result<Self, String> {
+        let price = MicroUsdPerHour::from_toml(value)?;
+        i64::try_from(price.get())
+            .map(Self::new)
+            .map_err(|_| format!("{price} is too large an amount"))
     }
 
     fn to_text(&self) -> String {

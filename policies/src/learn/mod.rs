@@ -13,6 +13,7 @@ mod promise;
 mod season;
 mod service;
 mod skill;
+mod spending;
 mod spikes;
 
 pub use arrivals::{Arrivals, Bin, Level};
@@ -23,6 +24,7 @@ pub use promise::Promise;
 pub use season::Season;
 pub use service::ServiceTimes;
 pub use skill::{Rates, Skill};
+pub use spending::{Needs, Seen, Spending};
 pub use spikes::{Spike, Spikes};
 
 use std::time::Duration;

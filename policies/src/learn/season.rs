@@ -17,6 +17,10 @@ const SLOT_SECS: u64 = 900;
 
 const DAY_SECS: u64 = 86_400;
 
+const SLOT_SECS_FLOAT: f64 = 900.0;
+
+const DAY_SECS_FLOAT: f64 = 86_400.0;
+
 /// A slot of which less than this was seen is not learnt from.
 const COVERED_SECS_MIN: f64 = 600.0;
 
@@ -101,25 +105,70 @@ impl Season {
         let shifted = at.micros().saturating_sub(half) / 1_000;
         let slot = shifted / 1_000 / SLOT_SECS;
         let within = u32::try_from(shifted % (1_000 * SLOT_SECS)).unwrap_or(0);
-        let share = f64::from(within) / 900_000.0;
+        let share = f64::from(within) / (1_000.0 * SLOT_SECS_FLOAT);
         let one = self.smoothed(slot)?;
         let next = self.smoothed(slot + 1)?;
         Some(libm::exp(one + share * (next - one)))
     }
 
+    /// Jobs a second on average over a week; `None` before a whole day was seen.
+    pub fn mean_rate(&self) -> Option<f64> {
+        let (workday, weekend) = (self.day(false)?, self.day(true)?);
+        Some((5.0 * workday + 2.0 * weekend) / (7.0 * DAY_SECS_FLOAT))
+    }
+
+    /// Jobs from `from` to `to` by the profile; `None` before a whole day was
+    /// seen. Whole days are added up at once, so it may be a month.
+    pub fn jobs_between(&self, from: Timestamp, to: Timestamp) -> Option<f64> {
+        let (workday, weekend) = (self.day(false)?, self.day(true)?);
+        let (mut at, end) = (from.micros() / 1_000_000, to.micros() / 1_000_000);
+        let mut jobs = 0.0;
+        while at < end {
+            if at.is_multiple_of(DAY_SECS) && end - at >= DAY_SECS {
+                let slot = at / SLOT_SECS;
+                jobs += if is_weekend(slot) { weekend } else { workday };
+                at += DAY_SECS;
+                continue;
+            }
+            let slot = at / SLOT_SECS;
+            let until = end.min((slot + 1) * SLOT_SECS);
+            let secs = u32::try_from(until - at).unwrap_or(0);
+            jobs += libm::exp(self.log(slot)?) * f64::from(secs);
+            at = until;
+        }
+        Some(jobs)
+    }
+
+    /// Jobs of a whole day.
+    fn day(&self, weekend: bool) -> Option<f64> {
+        let profile = self.of(weekend);
+        profile.is_whole().then(|| {
+            let rates = profile.logs.iter();
+            let sum: f64 = rates.map(|log| libm::exp(f64::from(*log) / MILLI)).sum();
+            sum * SLOT_SECS_FLOAT
+        })
+    }
+
+    /// The profile of weekends or of working days; the other one while it is
+    /// not known.
+    fn of(&self, weekend: bool) -> &Profile {
+        let (first, second) = if weekend {
+            (&self.weekends, &self.workdays)
+        } else {
+            (&self.workdays, &self.weekends)
+        };
+        if first.is_whole() { first } else { second }
+    }
+
+    /// The logarithm of the rate in `slot`, as it was learnt.
+    fn log(&self, slot: u64) -> Option<f64> {
+        self.of(is_weekend(slot)).log(index_of(slot))
+    }
+
     /// The logarithm of the rate in `slot`, smoothed.
     fn smoothed(&self, slot: u64) -> Option<f64> {
-        let own = |slot: u64| {
-            let (first, second) = if is_weekend(slot) {
-                (&self.weekends, &self.workdays)
-            } else {
-                (&self.workdays, &self.weekends)
-            };
-            let profile = if first.is_whole() { first } else { second };
-            profile.log(index_of(slot))
-        };
-        let before = own(slot.saturating_sub(1))?;
-        Some(0.25 * before + 0.5 * own(slot)? + 0.25 * own(slot + 1)?)
+        let before = self.log(slot.saturating_sub(1))?;
+        Some(0.25 * before + 0.5 * self.log(slot)? + 0.25 * self.log(slot + 1)?)
     }
 }
 
@@ -202,6 +251,32 @@ mod tests {
         let season = seen(8, odd);
         let rate = season.rate(Timestamp::from_secs(11 * DAY_SECS + 3_600));
         assert!(rate.is_some_and(|rate| rate < 1.5), "{rate:?}");
+    }
+
+    #[test]
+    fn a_month_is_added_up_by_its_days() {
+        let weekly = |at: u64| {
+            let hour = if at % DAY_SECS < 43_200 { 1.0 } else { 4.0 };
+            if is_weekend(at / SLOT_SECS) {
+                0.5 * hour
+            } else {
+                hour
+            }
+        };
+        let season = seen(14, weekly);
+        let mean = season.mean_rate().expect("whole days");
+        assert!((mean - 2.5 * 6.0 / 7.0).abs() < 0.01, "{mean}");
+        // From a Thursday noon over three weeks, to the second.
+        let (from, days) = (14 * DAY_SECS + 43_207, 21);
+        let to = from + days * DAY_SECS;
+        let jobs = season
+            .jobs_between(Timestamp::from_secs(from), Timestamp::from_secs(to))
+            .expect("whole days");
+        let truth: f64 = (from..to).map(weekly).sum();
+        assert!((jobs / truth - 1.0).abs() < 0.005, "{jobs} and {truth}");
+        let now = Timestamp::from_secs(from);
+        assert_eq!(season.jobs_between(now, now), Some(0.0));
+        assert_eq!(Season::default().jobs_between(now, now), None);
     }
 
     #[test]

@@ -18,28 +18,38 @@
 //! | `usd_per_job_hour_waiting` | what one job's waiting for one hour is worth; default that of `[objective]`, or `preset = "balanced"` if that says nothing |
 //! | `preset` | or `"interactive"`, `"balanced"`, `"batch"`, `"bulk"`: 10, 1, 0.1, 0.01 times what an instance costs an hour |
 //! | `p95_wait` | or as much as it takes for 95 of 100 jobs to wait no longer than this |
+//! | `budget_usd_per_day`, `budget_usd_per_month` | and what the fleet may cost; where that is short, waiting is worth less |
+//! | `timezone` | the zone in which days and months begin, and of the cron lines; default `"UTC"` |
+//! | `[[policy.window]]` | other knobs by the clock: `start`, `duration` or `end` as in a [schedule](super::schedule), and those above |
 //! | `service_guess` | how long a job takes, until that is learnt; default 60 s, soon forgotten |
 //! | `boot_guess` | how long a boot takes, until that is learnt; default 120 s |
 //! | `signal`, `in_flight_signal` | waiting jobs and jobs being worked on, totals; default `"backlog"`, `"in_flight"` |
 //! | `arrivals_signal` | counts arrivals, a counter; default `"arrivals"` |
 
+mod budget;
 mod outlook;
+#[cfg(test)]
+mod pictures;
 mod plan;
 mod state;
 #[cfg(test)]
 mod tests;
+mod window;
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::{Demand, Needs};
+use crate::cron::Zone;
 use crate::fields::Fields;
 use crate::learn::BootTimes;
 use crate::signal::standard;
 use crate::units::MicroUsdPerHour;
 
+pub use budget::{Budget, Period};
 pub use state::{Fleet, State};
+pub use window::Window;
 
 /// What an hour of one job's waiting is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,6 +103,15 @@ impl Preset {
 pub struct Economic {
     /// What waiting is worth.
     pub worth: Worth,
+    /// What the fleet may cost; waiting is worth less when that is short.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
+    /// The zone in which days and months begin, and of the windows' cron lines.
+    #[serde(default = "utc", skip_serializing_if = "is_utc")]
+    pub zone: Zone,
+    /// When other knobs count; the first one that is open and has a knob.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub windows: Vec<Window>,
     /// How long a job takes, until that is learnt.
     pub service_guess: Option<Duration>,
     /// How long a boot takes, until that is learnt.
@@ -109,6 +128,9 @@ impl Default for Economic {
     fn default() -> Self {
         Self {
             worth: Worth::Objective,
+            budget: None,
+            zone: Zone::UTC,
+            windows: Vec::new(),
             service_guess: None,
             boot_guess: BootTimes::PRIOR,
             signal: standard::BACKLOG.to_owned(),
@@ -118,11 +140,21 @@ impl Default for Economic {
     }
 }
 
-impl Economic {
-    pub(super) fn read(fields: &mut Fields<'_>) -> Self {
-        let guess = Duration::from_millis(1)..=Duration::from_hours(24 * 7);
-        let boot = Duration::from_secs(1)..=Duration::from_hours(24);
-        let standard = Self::default();
+const fn utc() -> Zone {
+    Zone::UTC
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands a reference to it"
+)]
+fn is_utc(zone: &Zone) -> bool {
+    *zone == Zone::UTC
+}
+
+impl Worth {
+    /// Reads what waiting is worth, if that is said.
+    fn read(fields: &mut Fields<'_>) -> Option<Self> {
         let worth = fields.optional::<MicroUsdPerHour>("usd_per_job_hour_waiting");
         if worth == Some(MicroUsdPerHour::ZERO) {
             fields.problem(
@@ -149,9 +181,25 @@ impl Economic {
                 format!("says what waiting is worth, as does `{first}`; remove one of the two"),
             );
         }
-        let worth = first.map_or(Worth::Objective, |(_, worth)| worth);
+        first.map(|(_, worth)| worth)
+    }
+}
+
+impl Economic {
+    pub(super) fn read(fields: &mut Fields<'_>) -> Self {
+        let guess = Duration::from_millis(1)..=Duration::from_hours(24 * 7);
+        let boot = Duration::from_secs(1)..=Duration::from_hours(24);
+        let standard = Self::default();
+        let worth = Worth::read(fields).unwrap_or(Worth::Objective);
+        let budget = Budget::read(fields);
+        let zone = fields.or("timezone", standard.zone);
+        let windows = fields.tables("window", Window::read);
+        window::one_period(budget, &windows, fields);
         Self {
             worth,
+            budget,
+            zone,
+            windows,
             service_guess: fields.optional_within("service_guess", guess),
             boot_guess: fields.or_within("boot_guess", standard.boot_guess, boot),
             signal: fields.or("signal", standard.signal),

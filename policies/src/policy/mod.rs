@@ -8,6 +8,7 @@
 mod combine;
 pub mod economic;
 mod fixed;
+mod hours;
 pub mod peers;
 mod queue_backlog;
 pub mod recall;
@@ -22,6 +23,7 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cron::Zone;
 use crate::fields::{Fields, did_you_mean, nearest};
 use crate::model::{Proposal, Wish};
 use crate::signal::{Absence, Completeness, Readings, Sample, SignalKind};
@@ -30,10 +32,11 @@ use crate::units::Timestamp;
 pub use combine::{Combined, combine};
 pub use economic::Economic;
 pub use fixed::Fixed;
+pub use hours::{Hours, Until};
 pub use peers::Peer;
 pub use queue_backlog::QueueBacklog;
 pub use recall::{Life, Recall, Since};
-pub use schedule::{Schedule, Until, Window};
+pub use schedule::{Schedule, Window};
 pub use step::{Change, Rung, Step, Threshold};
 pub use target_tracking::TargetTracking;
 
@@ -247,18 +250,24 @@ impl Policy {
         }
     }
 
-    /// When its wish next changes by the clock alone; `None` if it never does.
-    /// Used to wake the loop, so a moment too many does no harm.
-    pub fn boundary_after(&self, now: Timestamp) -> Option<Timestamp> {
+    /// The hours by which its wish changes with the clock alone, and their zone.
+    pub fn hours(&self) -> (Zone, Vec<&Hours>) {
         match self {
-            Self::Schedule(rule) => rule.boundaries_after(now),
+            Self::Schedule(rule) => (rule.zone, rule.hours().collect()),
+            Self::Economic(rule) => (rule.zone, rule.hours().collect()),
             Self::Fixed(_)
             | Self::QueueBacklog(_)
             | Self::TargetTracking(_)
             | Self::Step(_)
-            | Self::Economic(_)
-            | Self::Peer(_) => None,
+            | Self::Peer(_) => (Zone::UTC, Vec::new()),
         }
+    }
+
+    /// When its wish next changes by the clock alone; `None` if it never does.
+    /// Used to wake the loop, so a moment too many does no harm.
+    pub fn boundary_after(&self, now: Timestamp) -> Option<Timestamp> {
+        let (zone, hours) = self.hours();
+        hours::next_boundary(hours.into_iter(), zone, now)
     }
 
     fn opinion(&self, view: &View<'_>, recall: Option<&Recall>) -> Opinion {

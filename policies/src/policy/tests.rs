@@ -51,8 +51,7 @@ fn any_schedule() -> impl Strategy<Value = Schedule> {
         line.clone().prop_map(Until::At),
     ];
     let window = (line, until, any::<u32>()).prop_map(|(start, until, instances)| Window {
-        start,
-        until,
+        hours: Hours { start, until },
         instances,
     });
     (prop::collection::vec(window, 0..3), any::<u32>()).prop_map(|(windows, otherwise)| Schedule {

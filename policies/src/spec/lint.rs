@@ -5,7 +5,7 @@ use crate::fields::duration_text;
 use crate::model::Market;
 use crate::policy::{Change, Demand, Fixed, Needs, Policy, Schedule, Step};
 use crate::signal::{SignalKind, SignalSpec, standard};
-use crate::units::MicroUsdPerHour;
+use crate::units::{MicroUsd, MicroUsdPerHour};
 
 /// Something wrong with one of a fleet's policies.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,9 +104,47 @@ pub(super) fn fleet_faults(spec: &FleetSpec) -> Vec<(&'static str, String)> {
     let mut faults = Vec::new();
     faults.extend(money_fault(spec).map(|message| ("limits.max_usd_per_hour", message)));
     faults.extend(waiting_faults(spec));
+    faults.extend(budget_fault(spec).map(|message| ("limits.min", message)));
     faults.extend(empty_for_good(spec).map(|message| ("limits.min", message)));
     faults.extend(mix_faults(spec));
     faults
+}
+
+/// Why the least that the fleet costs is more than an economic policy's budget.
+fn budget_fault(spec: &FleetSpec) -> Option<String> {
+    let offerings = spec.offerings.iter();
+    let cheapest = offerings.min_by_key(|offering| offering.price)?;
+    let prepaid: u64 = spec
+        .offerings
+        .iter()
+        .map(|one| u64::from(one.prepaid))
+        .sum();
+    let paid = u64::from(spec.limits.min).saturating_sub(prepaid);
+    spec.policies.iter().find_map(|named| {
+        let Policy::Economic(rule) = &named.policy else {
+            return None;
+        };
+        let windows = rule.windows.iter().filter_map(|window| window.budget);
+        let budget = rule.budget.into_iter().chain(windows);
+        let budget = budget.min_by_key(|budget| budget.amount)?;
+        let hours = budget.period.hours_min();
+        let least = cheapest
+            .price
+            .get()
+            .saturating_mul(paid)
+            .saturating_mul(hours);
+        let least = i64::try_from(least).map_or(MicroUsd::new(i64::MAX), MicroUsd::new);
+        (least > budget.amount && budget.amount > MicroUsd::ZERO).then(|| {
+            format!(
+                "{} instances for {hours} hours cost ${least}, more than `{}` of policy `{}` \
+                 (${}); lower min or raise the budget",
+                spec.limits.min,
+                budget.period.key(),
+                named.name,
+                budget.amount,
+            )
+        })
+    })
 }
 
 fn money_fault(spec: &FleetSpec) -> Option<String> {

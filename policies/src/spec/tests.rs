@@ -723,3 +723,47 @@ fn what_is_not_set_leaves_no_trace_in_the_fingerprint() {
         assert!(!json.contains(key), "{key} in {json}");
     }
 }
+
+#[test]
+fn a_budget_is_one_amount_that_pays_for_the_minimum() {
+    let policy = "[[fleet.photos.policy]]\nkind = \"economic\"\n";
+    check_policies(
+        &format!("{policy}budget_usd_per_day = 7.81\n"),
+        &expect![
+            "f:2: fleet.photos.limits.min: 2 instances for 23 hours cost $7.82, more than `budget_usd_per_day` of policy `economic` ($7.81); lower min or raise the budget"
+        ],
+    );
+    check_policies(
+        &format!(
+            "{policy}budget_usd_per_day = 0\nbudget_usd_per_month = \"much\"\ntimezone = \"Berlin\"\n"
+        ),
+        &expect![[r#"
+            f:5: fleet.photos.policy[0].budget_usd_per_day: at 0 nothing may ever be bought; write what the fleet may cost, such as 40
+            f:6: fleet.photos.policy[0].budget_usd_per_month: `much` is not an amount in dollars such as 0.17
+            f:7: fleet.photos.policy[0].timezone: "Berlin" is no time zone of the IANA database, such as "Europe/Berlin"; did you mean `Europe/Berlin`?"#]],
+    );
+    check_policies(
+        &format!("{policy}budget_usd_per_day = 9\nbudget_usd_per_month = 90\n"),
+        &expect![
+            "f:6: fleet.photos.policy[0].budget_usd_per_month: there is `budget_usd_per_day` already; remove one of the two"
+        ],
+    );
+}
+
+#[test]
+fn knobs_by_the_clock_say_what_is_wrong_with_them() {
+    check_policies(
+        "[[fleet.photos.policy]]\nkind = \"economic\"\nbudget_usd_per_month = 900\n\
+         [[fleet.photos.policy.window]]\nstart = \"0 22 * * *\"\nduration = \"8h\"\n\
+         [[fleet.photos.policy.window]]\nstart = \"0 22 * * *\"\nbudget_usd_per_day = 40\n\
+         duration = \"8h\"\n\
+         [[fleet.photos.policy.window]]\nend = \"0 22 * * *\"\npreset = \"batch\"\np95_wait = \"1m\"\n\
+         budget = 3\n",
+        &expect![[r#"
+            f:6: fleet.photos.policy[0].window[0]: changes nothing while it is open; write what does, such as `usd_per_job_hour_waiting = 0.1`, `preset = "batch"` or `p95_wait = "10m"`
+            f:11: fleet.photos.policy[0].window[1].budget_usd_per_day: another budget of this policy is `budget_usd_per_month`; write this one so, too
+            f:13: fleet.photos.policy[0].window[2].start: missing; write the cron line that opens it, such as "0 8 * * MON-FRI"
+            f:16: fleet.photos.policy[0].window[2].p95_wait: says what waiting is worth, as does `preset`; remove one of the two
+            f:17: fleet.photos.policy[0].window[2].budget: unknown key; did you mean `budget_usd_per_day`?"#]],
+    );
+}

@@ -104,7 +104,7 @@ impl Worth {
 
     /// How many times as dear waiting must be for this to come to `price`;
     /// `None` if no price of waiting does it.
-    fn factor_for(self, price: f64) -> Option<f64> {
+    pub(super) fn factor_for(self, price: f64) -> Option<f64> {
         (self.waiting > 1e-12).then(|| (price - self.work) / self.waiting)
     }
 }

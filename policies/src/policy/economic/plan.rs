@@ -3,8 +3,10 @@
 use std::fmt::Write as _;
 
 use super::super::rounding::{self, text};
+use super::budget::Allowance;
 use super::outlook::{Outlook, Premises, Verdict, Worth as Saved};
 use super::state::{Fleet, Jobs, State, jobs_at_least};
+use super::window::Knobs;
 use super::{Economic, Preset, Worth};
 use crate::learn::{Level, Shortage, secs};
 use crate::policy::{Opinion, View};
@@ -26,10 +28,12 @@ const ERROR_GROWTH_MAX: f64 = 4.0;
 const KAPPA_MAX: f64 = 1e6;
 
 /// Everything one decision looks at.
-struct Plan<'a> {
+pub(super) struct Plan<'a> {
     state: &'a State,
     view: &'a View<'a>,
     fleet: &'a Fleet,
+    /// The most instances that are allowed.
+    most: u32,
     outlook: Outlook,
     level: Option<Level>,
     jobs: Jobs,
@@ -41,15 +45,34 @@ struct Plan<'a> {
     jobs_now: f64,
 }
 
+/// Whether an instance stays.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Keep {
+    /// Why it does; `None` if it is not worth it.
+    why: Option<&'static str>,
+    /// About how many times as dear waiting is where that changes; `None` if it
+    /// does not hang on the worth of waiting.
+    factor: Option<f64>,
+}
+
 impl Economic {
     /// Learns from a cycle, and says what it asks for.
     pub(crate) fn decide(&self, state: &mut State, view: &View<'_>, fleet: &Fleet) -> Opinion {
-        state.learn(self, view, fleet);
-        self.judge(state, view, fleet)
+        let knobs = self.knobs_at(view.now);
+        state.learn(self, &knobs, view, fleet);
+        let mut opinion = self.judge(state, &knobs, view, fleet);
+        opinion.why.push_str(&knobs.clauses(self));
+        opinion
     }
 
-    fn judge(&self, state: &mut State, view: &View<'_>, fleet: &Fleet) -> Opinion {
-        let kappa = self.kappa(state, fleet);
+    fn judge(
+        &self,
+        state: &mut State,
+        knobs: &Knobs<'_>,
+        view: &View<'_>,
+        fleet: &Fleet,
+    ) -> Opinion {
+        let kappa = kappa(knobs, state, fleet);
         let missing = self
             .demands()
             .into_iter()
@@ -58,7 +81,8 @@ impl Economic {
             let (signal, absence) = missing.unwrap_or((&self.signal, Absence::NoData));
             return Opinion::abstain(signal, absence);
         };
-        let mut plan = Plan::new(state, view, fleet, jobs, kappa);
+        let allowance = state.allow(self, knobs.budget, view, fleet, jobs, kappa);
+        let mut plan = Plan::new(state, view, fleet, jobs, &allowance);
         let grown = plan.grow();
         if let Some((signal, absence)) = missing {
             // What is known may be worth launches; nothing may be let go.
@@ -70,34 +94,44 @@ impl Economic {
                 None => Opinion::abstain(signal, absence),
             };
         }
-        let (opinion, lean) = match grown {
+        let (mut opinion, lean) = match grown {
             Some(opinion) => (opinion, false),
             None => plan.keep_or_shrink(),
         };
+        if let Some(why) = allowance.why {
+            let _ = write!(opinion.why, "; {why}");
+        }
         state.lean_since = match (lean, state.lean_since) {
             (false, _) => None,
             (true, since) => since.or(Some(view.now)),
         };
         opinion
     }
+}
 
-    /// What one job's waiting for one second is worth, in instance-seconds.
-    fn kappa(&self, state: &State, fleet: &Fleet) -> f64 {
-        let waiting = match self.worth {
-            Worth::P95(_) => return state.promise.kappa(),
-            Worth::Preset(preset) => return preset.kappa(),
-            Worth::Objective if fleet.waiting == MicroUsdPerHour::ZERO => {
-                return Preset::Balanced.kappa();
-            }
-            Worth::Objective => fleet.waiting,
-            Worth::Usd(price) => price,
-        };
-        (micro_usd(waiting) / micro_usd(fleet.price).max(1.0)).min(KAPPA_MAX)
-    }
+/// What one job's waiting for one second is worth, in instance-seconds.
+fn kappa(knobs: &Knobs<'_>, state: &State, fleet: &Fleet) -> f64 {
+    let waiting = match knobs.worth {
+        Worth::P95(_) => return state.promised(knobs.window),
+        Worth::Preset(preset) => return preset.kappa(),
+        Worth::Objective if fleet.waiting == MicroUsdPerHour::ZERO => {
+            return Preset::Balanced.kappa();
+        }
+        Worth::Objective => fleet.waiting,
+        Worth::Usd(price) => price,
+    };
+    (micro_usd(waiting) / micro_usd(fleet.price).max(1.0)).min(KAPPA_MAX)
 }
 
 impl<'a> Plan<'a> {
-    fn new(state: &'a State, view: &'a View<'a>, fleet: &'a Fleet, jobs: Jobs, kappa: f64) -> Self {
+    pub(super) fn new(
+        state: &'a State,
+        view: &'a View<'a>,
+        fleet: &'a Fleet,
+        jobs: Jobs,
+        allowed: &Allowance,
+    ) -> Self {
+        let kappa = allowed.kappa;
         let boot = state.boots.planned();
         let service = state.service.mean();
         let dispersion = state.arrivals.dispersion();
@@ -144,6 +178,7 @@ impl<'a> Plan<'a> {
             state,
             view,
             fleet,
+            most: allowed.most,
             outlook,
             level,
             jobs,
@@ -155,7 +190,7 @@ impl<'a> Plan<'a> {
     }
 
     /// What one instance more than `instances` comes to if launched now.
-    fn launch(&mut self, instances: u32) -> Verdict {
+    pub(super) fn launch(&mut self, instances: u32) -> Verdict {
         let lead = self.outlook.lead;
         self.outlook.value(f64::from(instances), lead);
         let mut best = Verdict {
@@ -195,12 +230,12 @@ impl<'a> Plan<'a> {
     fn grow(&mut self) -> Option<Opinion> {
         let current = self.view.current;
         let first = self.launch(current);
-        if !first.is_worth_it() || current >= self.fleet.max {
+        if !first.is_worth_it() || current >= self.most {
             return None;
         }
         // Invariant: `sure` more are worth it, `over` more are not.
         let (mut sure, mut over) = (1_u32, 2_u32);
-        let most = self.fleet.max - current;
+        let most = self.most - current;
         let mut last = first;
         let mut next;
         loop {
@@ -233,31 +268,57 @@ impl<'a> Plan<'a> {
     /// Keeps what is worth keeping. Tells, too, whether fewer would do.
     fn keep_or_shrink(&mut self) -> (Opinion, bool) {
         let current = self.view.current;
+        if current > self.most && self.fleet.max >= current {
+            let over = current - self.most;
+            // Whose hour is paid saves nothing by going.
+            let count = (0..over)
+                .take_while(|gone| self.paid_left(*gone) <= 0.0)
+                .count();
+            let count = u32::try_from(count).unwrap_or(over);
+            let why = format!("releasing {count}: {}", self.situation());
+            return (Opinion::instances(current - count, why), false);
+        }
         let most = self.releasable();
         let mut released = 0;
-        let mut kept = "it has a job";
+        let mut kept = "it has a job".to_owned();
+        // What waiting must be worth for one fewer to go.
+        let mut flip = None;
         while released < most {
-            match self.keep(current - released, released) {
-                Some(why) => {
-                    kept = why;
-                    break;
+            let verdict = self.keep(current - released, released);
+            if let Some(why) = verdict.why {
+                why.clone_into(&mut kept);
+                if let Some(factor) = verdict.factor.filter(|factor| (0.0..1.0).contains(factor)) {
+                    let _ = write!(
+                        kept,
+                        " (while a job-hour of waiting is worth more than {})",
+                        self.worth_of(factor)
+                    );
                 }
-                None => released += 1,
+                break;
             }
+            flip = verdict.factor;
+            released += 1;
         }
         if released == 0 {
-            let why = self.why_hold(kept);
+            let why = self.why_hold(&kept);
             return (Opinion::instances(current, why), false);
         }
         let since = self.state.lean_since.unwrap_or(self.view.now);
         let waited = secs(self.view.now.since(since));
-        let long_enough = waited >= LEAN_SECS || secs(self.fleet.interval) > LEAN_SECS;
-        if !long_enough {
+        let slow = secs(self.fleet.interval) > LEAN_SECS && !self.is_outdated();
+        if waited < LEAN_SECS && !slow {
             let why = self.why_hold("it is to be seen whether the lull lasts");
             return (Opinion::instances(current, why), true);
         }
-        let why = self.why_release(released, kept);
+        let why = self.why_release(released, flip, &kept);
         (Opinion::instances(current - released, why), true)
+    }
+
+    /// Whether the readings are from before the last launch: they show what led
+    /// to it, or what came before that, and nothing of what became of it.
+    fn is_outdated(&self) -> bool {
+        let age = self.view.now.since(self.jobs.at);
+        self.fleet.booting.iter().any(|since| *since <= age)
     }
 
     /// How many may be let go without taking one from a job.
@@ -277,36 +338,62 @@ impl<'a> Plan<'a> {
         idle.min(self.view.ready).saturating_add(booting)
     }
 
-    /// Why the `instance`th instance is kept; `None` if it is not worth it.
-    fn keep(&mut self, instance: u32, released: u32) -> Option<&'static str> {
-        let left = self.paid_left(released);
-        if left > 0.0 {
-            return Some("it is paid for already");
+    /// Whether the `instance`th instance is worth keeping, if `released` others
+    /// have gone before it.
+    fn keep(&mut self, instance: u32, released: u32) -> Keep {
+        if self.paid_left(released) > 0.0 {
+            return Keep {
+                why: Some("it is paid for already"),
+                factor: None,
+            };
         }
         self.outlook.value(f64::from(instance) - 1.0, 0);
         let wanted = self.outlook.jobs_that_want(f64::from(instance));
         let chances = self.outlook.chance_to_reach(wanted);
         let relaunch = self.billed(self.boot);
-        let mut saved = 0.0;
-        let all = self.outlook.steps.iter().zip(&self.outlook.worth);
-        for (index, ((step, worth), chance)) in all.zip(&chances).enumerate() {
-            saved += worth * step.secs;
-            let billed = self.billed_more(step.ends);
-            if index > 0 && saved > billed {
-                return Some("the waiting it saves is worth its price");
+        let mut keep = Keep::default();
+        let mut saved = Saved::default();
+        let Outlook {
+            steps, worth, work, ..
+        } = &self.outlook;
+        let all = steps.iter().zip(worth).zip(work).zip(&chances);
+        for (index, (((step, worth), work), chance)) in all.enumerate() {
+            saved.waiting += (worth - work) * step.secs;
+            saved.work += work * step.secs;
+            if index == 0 {
+                continue;
             }
-            if index > 0 && saved + relaunch * chance > billed {
-                return Some("it is likely to be needed again before a new one has paid");
+            let billed = self.billed_more(step.ends);
+            let spared = relaunch * chance;
+            if keep.why.is_none() && saved.all() > billed {
+                keep.why = Some("the waiting it saves is worth its price");
+            } else if keep.why.is_none() && saved.all() + spared > billed {
+                keep.why = Some("it is likely to be needed again before a new one has paid");
+            }
+            if let Some(factor) = saved.factor_for(billed - spared) {
+                keep.factor = Some(keep.factor.map_or(factor, |least| least.min(factor)));
             }
         }
+        if keep.why.is_none() && self.comes_back(instance, relaunch) {
+            keep = Keep {
+                why: Some("demand for it has mostly come back by now"),
+                factor: None,
+            };
+        }
+        keep
+    }
+
+    /// Whether demand for the `instance`th has been away for less than pays.
+    fn comes_back(&self, instance: u32, relaunch: f64) -> bool {
         let shortage = Shortage {
             kappa: self.kappa,
             slots: f64::from(self.view.slots.max(1)),
             launch: relaunch,
         };
-        let hold = self.state.holds.hold_secs(instance, shortage)?;
-        let away = self.state.holds.away_secs(instance, self.view.now)?;
-        (away < hold).then_some("demand for it has mostly come back by now")
+        let holds = &self.state.holds;
+        let hold = holds.hold_secs(instance, shortage);
+        let away = holds.away_secs(instance, self.view.now);
+        hold.zip(away).is_some_and(|(hold, away)| away < hold)
     }
 
     /// For how many seconds the one that is let go after `released` others is
@@ -416,21 +503,26 @@ impl<'a> Plan<'a> {
             && factor > 1.0
             && self.kappa * factor <= KAPPA_MAX
         {
-            let hour = 3_600.0 * self.kappa;
             let _ = write!(
                 refusal,
-                " (not before a job-hour of waiting is worth about {} instead of {})",
-                self.dollars(hour * factor),
-                self.dollars(hour),
+                " (not before a job-hour of waiting is worth {})",
+                self.worth_of(factor)
             );
         }
         refusal
     }
 
+    /// `factor` times what an hour of waiting is worth, beside that.
+    fn worth_of(&self, factor: f64) -> String {
+        let hour = 3_600.0 * self.kappa;
+        let other = self.dollars(hour * factor);
+        format!("about {other} instead of {}", self.dollars(hour))
+    }
+
     fn why_hold(&mut self, kept: &str) -> String {
         let next = self.launch(self.view.current);
         let situation = self.situation();
-        let more = if self.view.current >= self.fleet.max {
+        let more = if self.view.current >= self.most {
             "more are not allowed".to_owned()
         } else {
             format!("one more would {}", self.refusal(next))
@@ -441,11 +533,20 @@ impl<'a> Plan<'a> {
         format!("holding: {situation}; {more}; the last stays because {kept}")
     }
 
-    fn why_release(&self, count: u32, kept: &str) -> String {
+    fn why_release(&self, count: u32, flip: Option<f64>, kept: &str) -> String {
         let mut why = format!(
             "releasing {count}: {}; none of them is worth its price",
             self.situation()
         );
+        if let Some(factor) =
+            flip.filter(|factor| *factor > 1.0 && self.kappa * factor <= KAPPA_MAX)
+        {
+            let _ = write!(
+                why,
+                " (one would stay if a job-hour of waiting were worth {})",
+                self.worth_of(factor)
+            );
+        }
         if self.view.current > count {
             let _ = write!(why, "; the next stays because {kept}");
         }
@@ -469,7 +570,7 @@ fn moved(jobs: f64, rate: f64, service: f64, slots: f64, span: f64) -> f64 {
 }
 
 /// Micro-dollars an hour, as a number; exact up to four billion dollars.
-fn micro_usd(price: MicroUsdPerHour) -> f64 {
+pub(super) fn micro_usd(price: MicroUsdPerHour) -> f64 {
     let micros = price.get();
     let high = u32::try_from(micros >> 32).unwrap_or(u32::MAX);
     let low = u32::try_from(micros & u64::from(u32::MAX)).unwrap_or(0);

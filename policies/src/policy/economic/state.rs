@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::budget::{Allowance, Moment, Purse, shape};
+use super::window::Knobs;
 use super::{Economic, Worth};
 use crate::learn::{
-    Arrivals, BootTimes, Holds, Promise, Rates, Season, ServiceTimes, Skill, Spikes, secs,
+    Arrivals, Bin, BootTimes, Holds, Promise, Rates, Season, ServiceTimes, Skill, Spikes, secs,
 };
 use crate::model::Billing;
 use crate::policy::View;
-use crate::units::{MicroUsdPerHour, Timestamp};
+use crate::units::{MicroUsd, MicroUsdPerHour, Timestamp};
 
 /// What the policy must know of the fleet beyond a [`View`].
 #[derive(Clone, Debug, PartialEq)]
@@ -23,8 +25,18 @@ pub struct Fleet {
     pub billing: Billing,
     /// What the fleet's objective says a job's waiting for an hour is worth.
     pub waiting: MicroUsdPerHour,
+    /// The fewest instances.
+    pub min: u32,
     /// The most instances.
     pub max: u32,
+    /// Instances that are paid for, those on their way out included.
+    pub billed: u32,
+    /// What the fleet has cost since `since`.
+    pub spent: MicroUsd,
+    /// Since when that is counted; `None` if it is not.
+    pub since: Option<Timestamp>,
+    /// How long it may take until all are let go that are not wanted.
+    pub wind_down: Duration,
     /// How long ago each instance was launched that is not ready.
     pub booting: Vec<Duration>,
     /// Ready instances that say they have no job; `None` if they do not say.
@@ -50,7 +62,12 @@ impl Fleet {
                 minimum: Duration::from_mins(1),
             },
             waiting: MicroUsdPerHour::ZERO,
+            min: 0,
             max: crate::policy::INSTANCES_MAX,
+            billed: view.current,
+            spent: MicroUsd::ZERO,
+            since: None,
+            wind_down: Duration::ZERO,
             booting: vec![Duration::ZERO; booting],
             idle: None,
             paid_left: Vec::new(),
@@ -86,6 +103,12 @@ pub struct State {
     pub(super) boots: BootTimes,
     pub(super) holds: Holds,
     pub(super) promise: Promise,
+    /// Those of windows that make one of their own, by the window's place.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) window_promises: Vec<Promise>,
+    /// What is remembered of a budget; `None` without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) purse: Option<Purse>,
     /// Jobs as of the last sample that was learnt from.
     pub(super) jobs: Option<Jobs>,
     /// When it looked last.
@@ -110,6 +133,8 @@ impl State {
             boots: BootTimes::new(rule.boot_guess),
             holds: Holds::default(),
             promise: Promise::default(),
+            window_promises: Vec::new(),
+            purse: None,
             jobs: None,
             looked: None,
             lean_since: None,
@@ -127,7 +152,13 @@ impl State {
     }
 
     /// Takes in the jobs and arrivals of a cycle, as far as they are there.
-    pub(super) fn learn(&mut self, rule: &Economic, view: &View<'_>, fleet: &Fleet) {
+    pub(super) fn learn(
+        &mut self,
+        rule: &Economic,
+        knobs: &Knobs<'_>,
+        view: &View<'_>,
+        fleet: &Fleet,
+    ) {
         // Ready since some time between the last look and this one.
         let looked = self.looked.replace(view.now).unwrap_or(view.now);
         for launched in &fleet.came_up {
@@ -159,12 +190,23 @@ impl State {
         let Some(bin) = bin else {
             return;
         };
-        if let Worth::P95(limit) = rule.worth {
+        if let Worth::P95(limit) = knobs.worth {
             let wait = self.wait_of_next(jobs, view);
             let burst = bin.count > bin.steady;
-            let helpless = burst || view.current >= fleet.max;
-            self.promise.learn(bin.count, wait > secs(limit), helpless);
+            let short = self.purse.is_some_and(|purse| purse.binds);
+            let helpless = burst || short || view.current >= fleet.max;
+            let promise = match knobs.window {
+                None => &mut self.promise,
+                Some(place) => {
+                    if self.window_promises.len() <= place {
+                        self.window_promises.resize(place + 1, self.promise);
+                    }
+                    &mut self.window_promises[place]
+                }
+            };
+            promise.learn(bin.count, wait > secs(limit), helpless);
         }
+        self.note_spending(bin, jobs, view, fleet);
         self.spikes.learn(bin.at, bin.secs, bin.count - bin.steady);
         let known = self.season.is_known();
         self.season.learn(bin.at, bin.secs, bin.steady);
@@ -174,6 +216,57 @@ impl State {
             self.arrivals.rebase();
         }
         self.note_forecast(bin.at, boot);
+    }
+
+    /// Takes in what the load of a bin costs, if there is a budget.
+    fn note_spending(&mut self, bin: Bin, jobs: Jobs, view: &View<'_>, fleet: &Fleet) {
+        let season = shape(self.trusted_season(), bin.at);
+        let slots = f64::from(view.slots.max(1));
+        let service = self.service.mean() / slots;
+        if let Some(purse) = &mut self.purse {
+            let (work, busy) = (bin.count * service, jobs.running / slots);
+            purse.learn(bin.secs, season, work, busy, fleet.billed);
+        }
+    }
+
+    /// What the `budget` that counts allows, if waiting should be worth `kappa`
+    /// instances.
+    pub(super) fn allow(
+        &mut self,
+        rule: &Economic,
+        budget: Option<MicroUsd>,
+        view: &View<'_>,
+        fleet: &Fleet,
+        jobs: Jobs,
+        kappa: f64,
+    ) -> Allowance {
+        let Some(period) = rule.period() else {
+            self.purse = None;
+            return Allowance {
+                kappa,
+                most: fleet.max,
+                why: None,
+            };
+        };
+        let mut purse = self.purse.unwrap_or_default();
+        let moment = Moment {
+            now: view.now,
+            fleet,
+            current: view.current,
+            service: self.service.mean() / f64::from(view.slots.max(1)),
+            boot: self.boots.planned(),
+            waiting: jobs.waiting,
+            season: self.trusted_season(),
+        };
+        let allowance = purse.allow((period, budget), rule.zone, kappa, &moment);
+        self.purse = Some(purse);
+        allowance
+    }
+
+    /// What keeps the promise of a window; of the policy itself if `None`.
+    pub(super) fn promised(&self, window: Option<usize>) -> f64 {
+        let own = window.and_then(|place| self.window_promises.get(place));
+        own.unwrap_or(&self.promise).kappa()
     }
 
     /// For how many seconds a job that comes now waits, about: for as many as
