@@ -40,8 +40,12 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let file = policy_file::read("[[policy]]\nkind = \"economic\"\npreset = \"balanced\"\n")
-            .expect("a policy");
+        Self::of("preset = \"balanced\"\n")
+    }
+
+    fn of(keys: &str) -> Self {
+        let text = format!("[[policy]]\nkind = \"economic\"\n{keys}");
+        let file = policy_file::read(&text).expect("a policy");
         Self {
             policy: file.policies[0].clone(),
             recall: Recall::default(),
@@ -221,4 +225,31 @@ fn a_dump_of_a_hundred_thousand_jobs_costs_what_the_drain_time_says() {
     let drain = (2.0 * boot * SERVICE_SECS / KAPPA).sqrt();
     let formula = DUMP * (SERVICE_SECS * (1.0 + boot / drain) + KAPPA * (boot + drain / 2.0));
     at_most(1.1, dumped - honest, formula);
+}
+
+/// What is kept after ten weeks is no more than after two: no list grows with
+/// the decisions that were made.
+#[test]
+fn a_hundred_thousand_decisions_remember_no_more_than_a_fifth_of_them_do() {
+    let keys = "preset = \"balanced\"\nbudget_usd_per_month = 100\n\
+                [[policy.window]]\nstart = \"0 22 * * *\"\nduration = \"8h\"\np95_wait = \"5m\"\n";
+    let mut world = World::of(keys);
+    let bytes = |world: &World| {
+        let text = serde_json::to_string(&world.recall).expect("plain data");
+        text.len()
+    };
+    // A dump each day at another hour, so that levels and spikes are all used.
+    let load = |_: &mut World, minute: u32| match minute % 1_511 {
+        0 => 900.0,
+        _ => 0.3 * rhythm(minute),
+    };
+    world.run(20_000, load);
+    let early = bytes(&world);
+    let mut most = early;
+    for _ in 0..8 {
+        world.run(10_000, load);
+        most = most.max(bytes(&world));
+    }
+    assert!(most < 60_000, "{most} bytes");
+    assert!(10 * most < 13 * early, "{early} bytes, then {most}");
 }

@@ -119,6 +119,11 @@ impl Holds {
         Some(cheapest_hold(&gaps, total, missing))
     }
 
+    /// Which level `instance` instances are at: all of one level are alike.
+    pub fn level_of(&self, instance: u32) -> usize {
+        index_of(instance)
+    }
+
     /// How long ago demand was last as large as `instance` instances; `None`
     /// if it never was.
     pub fn away_secs(&self, instance: u32, now: Timestamp) -> Option<f64> {

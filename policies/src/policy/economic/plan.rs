@@ -279,25 +279,14 @@ impl<'a> Plan<'a> {
             return (Opinion::instances(current - count, why), false);
         }
         let most = self.releasable();
-        let mut released = 0;
-        let mut kept = "it has a job".to_owned();
-        // What waiting must be worth for one fewer to go.
-        let mut flip = None;
-        while released < most {
-            let verdict = self.keep(current - released, released);
-            if let Some(why) = verdict.why {
-                why.clone_into(&mut kept);
-                if let Some(factor) = verdict.factor.filter(|factor| (0.0..1.0).contains(factor)) {
-                    let _ = write!(
-                        kept,
-                        " (while a job-hour of waiting is worth more than {})",
-                        self.worth_of(factor)
-                    );
-                }
-                break;
-            }
-            flip = verdict.factor;
-            released += 1;
+        let (released, flip, stays) = self.first_to_stay(most);
+        let mut kept = stays.why.unwrap_or("it has a job").to_owned();
+        if let Some(factor) = stays.factor.filter(|factor| (0.0..1.0).contains(factor)) {
+            let worth = self.worth_of(factor);
+            let _ = write!(
+                kept,
+                " (while a job-hour of waiting is worth more than {worth})"
+            );
         }
         if released == 0 {
             let why = self.why_hold(&kept);
@@ -338,15 +327,65 @@ impl<'a> Plan<'a> {
         idle.min(self.view.ready).saturating_add(booting)
     }
 
-    /// Whether the `instance`th instance is worth keeping, if `released` others
-    /// have gone before it.
-    fn keep(&mut self, instance: u32, released: u32) -> Keep {
-        if self.paid_left(released) > 0.0 {
-            return Keep {
-                why: Some("it is paid for already"),
-                factor: None,
+    /// How many of `most` go before the first one that stays, at how many times
+    /// the worth of waiting one fewer would go, and why the next one stays.
+    ///
+    /// The more are gone the more the next one is worth, so that is searched by
+    /// doubling and halving; what is paid for or comes back is looked up.
+    fn first_to_stay(&mut self, most: u32) -> (u32, Option<f64>, Keep) {
+        let (mut over, why) = self.first_known_to_stay(most);
+        let mut stays = Keep { why, factor: None };
+        // Invariant: the first `sure` go, and the one after `over` others stays.
+        let (mut sure, mut flip) = (0, None);
+        let (mut next, mut found) = (0, false);
+        while sure < over {
+            let verdict = self.keep(self.view.current - next);
+            if verdict.why.is_some() {
+                (over, stays, found) = (next, verdict, true);
+            } else {
+                (sure, flip) = (next + 1, verdict.factor);
+            }
+            next = if found {
+                u32::midpoint(sure, over)
+            } else {
+                next.saturating_mul(2).clamp(sure, over.max(sure + 1) - 1)
             };
         }
+        let is_paid = self.paid_left(over) > 0.0;
+        if !found && over < most && !is_paid {
+            // It may be worth its price as well, which says more.
+            let verdict = self.keep(self.view.current - over);
+            if verdict.why.is_some() {
+                stays = verdict;
+            }
+        }
+        (over, flip, stays)
+    }
+
+    /// How many of `most` go before one that stays whatever it is worth to come,
+    /// and why it does.
+    fn first_known_to_stay(&self, most: u32) -> (u32, Option<&'static str>) {
+        let relaunch = self.billed(self.boot);
+        let holds = &self.state.holds;
+        let (mut level, mut comes_back) = (None, false);
+        for gone in 0..most {
+            if self.paid_left(gone) > 0.0 {
+                return (gone, Some("it is paid for already"));
+            }
+            let instance = self.view.current - gone;
+            let own = Some(holds.level_of(instance));
+            if level != own {
+                (level, comes_back) = (own, self.comes_back(instance, relaunch));
+            }
+            if comes_back {
+                return (gone, Some("demand for it has mostly come back by now"));
+            }
+        }
+        (most, None)
+    }
+
+    /// Whether the `instance`th instance is worth keeping.
+    fn keep(&mut self, instance: u32) -> Keep {
         self.outlook.value(f64::from(instance) - 1.0, 0);
         let wanted = self.outlook.jobs_that_want(f64::from(instance));
         let chances = self.outlook.chance_to_reach(wanted);
@@ -373,12 +412,6 @@ impl<'a> Plan<'a> {
             if let Some(factor) = saved.factor_for(billed - spared) {
                 keep.factor = Some(keep.factor.map_or(factor, |least| least.min(factor)));
             }
-        }
-        if keep.why.is_none() && self.comes_back(instance, relaunch) {
-            keep = Keep {
-                why: Some("demand for it has mostly come back by now"),
-                factor: None,
-            };
         }
         keep
     }
