@@ -20,7 +20,7 @@
 //! | `p95_wait` | or as much as it takes for 95 of 100 jobs to wait no longer than this |
 //! | `budget_usd_per_day`, `budget_usd_per_month` | and what the fleet may cost; where that is short, waiting is worth less |
 //! | `timezone` | the zone in which days and months begin, and of the cron lines; default `"UTC"` |
-//! | `[[policy.window]]` | other knobs by the clock: `start`, `duration` or `end` as in a [schedule](super::schedule), and those above |
+//! | `[[policy.window]]` | other knobs by the clock: `start`, `duration` or `end` as in a schedule, and those above |
 //! | `service_guess` | how long a job takes, until that is learnt; default 60 s, soon forgotten |
 //! | `boot_guess` | how long a boot takes, until that is learnt; default 120 s |
 //! | `signal`, `in_flight_signal` | waiting jobs and jobs being worked on, totals; default `"backlog"`, `"in_flight"` |
