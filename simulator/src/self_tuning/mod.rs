@@ -1,7 +1,7 @@
 //! Self-tuning: what a fleet would cost under other policies, by its own record.
 //!
 //! The daemon keeps a [`Look`] of each cycle. From time to time it hands them to
-//! [`judge`], which replays them through the simulator with the policy in force,
+//! [`judge()`], which replays them through the simulator with the policy in force,
 //! with that policy's knobs elsewhere, and with those presets and peers that need
 //! no reading the fleet has not. It changes nothing: it comes to a [`Report`],
 //! and `windlass` keeps or changes what the fleet follows.
