@@ -73,29 +73,29 @@ fn id(number: u32) -> InstanceId {
 }
 
 #[test]
-fn a_world_that_is_fed_remembers_ended_instances_for_a_day() {
+fn a_world_that_is_fed_remembers_ended_instances_for_an_hour() {
     let mut world = world(spec(&[]), 10);
     world.feed(Arc::default()).expect("no job is out of order");
     let launch =
         |world: &mut World, serial| world.launch(&token(serial), "small", 2).expect("room");
     let first = launch(&mut world, 1);
     world.terminate(&first[0]).expect("it is there");
-    let hours = |world: &mut World, hours| {
-        let later = world.now() + Duration::from_hours(hours);
+    let minutes = |world: &mut World, minutes| {
+        let later = world.now() + Duration::from_mins(minutes);
         world.advance(later);
     };
-    hours(&mut world, 23);
+    minutes(&mut world, 59);
     assert_eq!(
         world.terminate(&first[0]),
         Ok(0),
         "asking again is harmless"
     );
     assert_eq!(launch(&mut world, 1), first);
-    hours(&mut world, 2);
+    minutes(&mut world, 2);
     assert_eq!(world.terminate(&first[0]), Err(FleetError::NotFound));
     assert_eq!(launch(&mut world, 1), first, "one of them is still there");
     world.terminate(&first[1]).expect("it is there");
-    hours(&mut world, 25);
+    minutes(&mut world, 61);
     let second = launch(&mut world, 1);
     assert_eq!(
         second,
