@@ -330,7 +330,7 @@ fn total(scenario: &Scenario, workload: &Workload, text: &str) -> f64 {
 fn no_controller_pays_less() {
     let mut stream = Stream::new(1, "controllers");
     let mut closest = f64::MAX;
-    for number in 0..20 {
+    for number in 0..40 {
         let (scenario, workload, text) = draw_world(&mut stream);
         let found = bound(&scenario, &workload);
         assert!(
