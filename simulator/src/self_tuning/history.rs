@@ -21,6 +21,7 @@ use windlass_policies::units::{Meter, MicroUsd, Timestamp, micros_of};
 
 use super::look::Look;
 use super::{Settings, told};
+use crate::queue::wide;
 
 /// Nothing was looked at for longer than this, or ten intervals if those are
 /// longer: what came in between is not known well enough.
@@ -406,10 +407,6 @@ fn lag(looks: &[Look]) -> Duration {
     });
     let mean = sum.checked_div(count).unwrap_or(0);
     Duration::from_micros(mean - mean % SECOND)
-}
-
-fn wide(count: usize) -> u64 {
-    u64::try_from(count).unwrap_or(u64::MAX)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a share, or a count below 2^53")]

@@ -147,13 +147,22 @@ fn record(spec: &FleetSpec, counts: Vec<u64>) -> Vec<Look> {
 }
 
 fn report(text: &str, following: Option<&Following>, looks: &[Look]) -> Report {
-    let spec = fleet(text);
+    judged(&fleet(text), text, following, looks, &Settings::default())
+}
+
+fn judged(
+    spec: &FleetSpec,
+    text: &str,
+    following: Option<&Following>,
+    looks: &[Look],
+    settings: &Settings,
+) -> Report {
     let input = Input {
-        spec: &spec,
+        spec,
         own: &own(text),
         following,
         looks,
-        settings: &Settings::default(),
+        settings,
     };
     judge(input, &mut || ControlFlow::Continue(())).expect("nobody stops it")
 }
@@ -225,18 +234,11 @@ fn a_policy_that_is_beaten_is_told_by_what() {
 #[test]
 fn what_is_not_surely_better_by_the_margin_is_only_told() {
     let verdict = |margin_percent| {
-        let spec = fleet(LAVISH);
-        let input = Input {
-            spec: &spec,
-            own: &own(LAVISH),
-            following: None,
-            looks: &LOOKS,
-            settings: &Settings {
-                margin_percent,
-                ..Settings::default()
-            },
+        let settings = Settings {
+            margin_percent,
+            ..Settings::default()
         };
-        let report = judge(input, &mut || ControlFlow::Continue(())).expect("goes on");
+        let report = judged(&fleet(LAVISH), LAVISH, None, &LOOKS, &settings);
         let step = next(&report, None, None, &Settings::default());
         (report.verdict, step)
     };
@@ -401,14 +403,7 @@ fn without_a_counter_or_a_price_it_is_said_what_to_add() {
         objective: Objective::default(),
         ..fleet(LAVISH)
     };
-    let input = Input {
-        spec: &spec,
-        own: &own(LAVISH),
-        following: None,
-        looks: &looks,
-        settings: &Settings::default(),
-    };
-    let report = judge(input, &mut || ControlFlow::Continue(())).expect("goes on");
+    let report = judged(&spec, LAVISH, None, &looks, &Settings::default());
     assert!(unfit(&report).contains("usd_per_job_hour_waiting"));
 }
 
